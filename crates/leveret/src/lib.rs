@@ -1,0 +1,1 @@
+//! The Leveret message broker as a library.
