@@ -1,1 +1,15 @@
-//! To be filled.
+//! The Leveret broker as an engine: AMQP 0-9-1 in, AMQP 0-9-1 out, and everything between, without
+//! I/O, clock, threads, runtime or randomness of its own.
+
+#![forbid(unsafe_code)]
+
+mod location;
+pub mod model;
+mod refusal;
+pub mod session;
+pub mod store;
+mod time;
+
+pub use location::Location;
+pub use refusal::Refusal;
+pub use time::Now;

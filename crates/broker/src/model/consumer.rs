@@ -1,0 +1,182 @@
+//! What a consumer may still be given.
+//!
+//! Three limits hold together: the window (what lies between the queue and the consumer's
+//! socket), the consumer's own prefetch, and a prefetch that all consumers of a channel share.
+//! Invariant: what was reserved and not given back is exactly what the consumer holds.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+/// Messages that a queue hands to one consumer ahead of its socket. Half of it comes back at a
+/// time, each with a marker that travels behind the messages, so that a consumer that is not
+/// read from costs this many locations and then nothing.
+pub const DELIVERY_WINDOW: u32 = 2048;
+/// Messages between two markers.
+pub const DELIVERY_WINDOW_STEP: u32 = DELIVERY_WINDOW / 2;
+
+/// The prefetch of a channel (`basic.qos` with global set), shared by its consumers, which may
+/// stand on different queues.
+#[derive(Debug, Default)]
+pub struct ChannelCredit {
+    /// 0 is no limit.
+    limit: AtomicU32,
+    taken: AtomicU32,
+}
+
+impl ChannelCredit {
+    /// Sets the limit; 0 is none.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Release);
+    }
+
+    /// Counts what was handed out before the limit was there.
+    pub fn take(&self, count: u32) {
+        self.taken.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Gives back what was acknowledged or requeued. Whoever does it then steps the queues of
+    /// the channel's consumers, or they would wait for ever.
+    pub fn give_back(&self, count: u32) {
+        let before = self.taken.fetch_sub(count, Ordering::AcqRel);
+        assert!(before >= count, "more channel credit given back than taken");
+    }
+
+    fn reserve(&self, wanted: u32) -> u32 {
+        let limit = self.limit.load(Ordering::Acquire);
+        let mut granted = wanted;
+        let grant = |taken: u32| {
+            granted = if limit == 0 { wanted } else { wanted.min(limit.saturating_sub(taken)) };
+            (granted > 0).then_some(taken + granted)
+        };
+        match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, grant) {
+            Ok(_) => granted,
+            Err(_) => 0,
+        }
+    }
+}
+
+/// How a consumer was started.
+#[derive(Debug, Clone, Default)]
+pub struct ConsumerSettings {
+    /// Deliveries need no acknowledgement.
+    pub no_ack: bool,
+    /// No other consumer on the queue.
+    pub exclusive: bool,
+    /// Unacknowledged deliveries at a time; 0 is no limit.
+    pub prefetch: u16,
+    /// The channel's shared prefetch, when it has one.
+    pub channel_credit: Option<Arc<ChannelCredit>>,
+}
+
+/// A consumer of a queue.
+#[derive(Debug)]
+pub struct Consumer {
+    settings: ConsumerSettings,
+    window: u32,
+    since_marker: u32,
+    unacked: u32,
+    /// Whether it stands in the queue's round.
+    pub(super) in_round: bool,
+}
+
+impl Consumer {
+    /// A consumer that holds nothing yet.
+    #[must_use]
+    pub const fn new(settings: ConsumerSettings) -> Self {
+        Self { settings, window: DELIVERY_WINDOW, since_marker: 0, unacked: 0, in_round: false }
+    }
+
+    /// How it was started.
+    #[must_use]
+    pub const fn settings(&self) -> &ConsumerSettings {
+        &self.settings
+    }
+
+    /// Reserves credit for at most `wanted` messages and says for how many.
+    pub fn reserve(&mut self, wanted: u32) -> u32 {
+        let mut granted = wanted.min(self.window);
+        if !self.settings.no_ack {
+            if self.settings.prefetch > 0 {
+                granted = granted.min(u32::from(self.settings.prefetch).saturating_sub(self.unacked));
+            }
+            if let Some(credit) = &self.settings.channel_credit {
+                granted = if granted == 0 { 0 } else { credit.reserve(granted) };
+            }
+            self.unacked += granted;
+        }
+        self.window -= granted;
+        granted
+    }
+
+    /// Counts one message handed over; true when a marker goes behind it.
+    pub const fn marks(&mut self) -> bool {
+        self.since_marker += 1;
+        if self.since_marker < DELIVERY_WINDOW_STEP {
+            return false;
+        }
+        self.since_marker = 0;
+        true
+    }
+
+    /// A marker came back: the messages before it are on their way out.
+    pub const fn refill(&mut self, markers: u32) {
+        self.window += markers * DELIVERY_WINDOW_STEP;
+        assert!(self.window <= DELIVERY_WINDOW, "a marker comes back once");
+    }
+
+    /// Deliveries were acknowledged or went back to the queue.
+    pub fn settle(&mut self, count: u32) {
+        assert!(self.settings.no_ack || self.unacked >= count, "settled more than was delivered");
+        self.unacked = self.unacked.saturating_sub(count);
+    }
+
+    /// Puts the consumer under a channel's shared prefetch, with what it holds already.
+    pub fn share_credit(&mut self, credit: &Arc<ChannelCredit>) {
+        if self.settings.no_ack || self.settings.channel_credit.is_some() {
+            return;
+        }
+        credit.take(self.unacked);
+        self.settings.channel_credit = Some(Arc::clone(credit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefetch_and_window_hold_together() {
+        let mut consumer = Consumer::new(ConsumerSettings { prefetch: 3, ..ConsumerSettings::default() });
+        assert_eq!(consumer.reserve(10), 3);
+        assert_eq!(consumer.reserve(1), 0);
+        consumer.settle(2);
+        assert_eq!(consumer.reserve(10), 2);
+        let mut consumer = Consumer::new(ConsumerSettings { no_ack: true, ..ConsumerSettings::default() });
+        assert_eq!(consumer.reserve(u32::MAX), DELIVERY_WINDOW);
+        consumer.refill(1);
+        assert_eq!(consumer.reserve(u32::MAX), DELIVERY_WINDOW_STEP);
+    }
+
+    #[test]
+    fn a_full_window_always_has_a_marker_on_its_way() {
+        let mut consumer = Consumer::new(ConsumerSettings { no_ack: true, ..ConsumerSettings::default() });
+        let markers = (0..consumer.reserve(u32::MAX)).filter(|_| consumer.marks()).count();
+        assert_eq!(markers, 2);
+    }
+
+    #[test]
+    fn channel_credit_is_shared() {
+        let credit = Arc::new(ChannelCredit::default());
+        credit.set_limit(5);
+        let settings =
+            || ConsumerSettings { channel_credit: Some(Arc::clone(&credit)), ..ConsumerSettings::default() };
+        let (mut one, mut other) = (Consumer::new(settings()), Consumer::new(settings()));
+        assert_eq!((one.reserve(4), other.reserve(4)), (4, 1));
+        credit.give_back(3);
+        assert_eq!(other.reserve(4), 3);
+        credit.set_limit(0);
+        assert_eq!(one.reserve(100), 100);
+    }
+}

@@ -1,0 +1,187 @@
+//! Exchanges: which destinations want a message, by the exchange's type.
+//!
+//! One file a type. Knows keys, headers and destinations; never queues' contents.
+
+pub mod direct;
+pub mod headers;
+pub mod topic;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use indexmap::IndexSet;
+use leveret_wire::{ShortStr, Table, TableBuf};
+
+use self::{direct::DirectTable, headers::HeadersTable, topic::TopicTable};
+use super::{
+    binding::{Binding, Destination},
+    destinations::DestinationSet,
+};
+
+/// The type of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// The routing key equals the binding key.
+    Direct,
+    /// Everything goes everywhere.
+    Fanout,
+    /// Words and wildcards, see [`topic`].
+    Topic,
+    /// Headers decide, see [`headers`].
+    Headers,
+}
+
+impl ExchangeKind {
+    /// The kind of that name in `exchange.declare`.
+    #[must_use]
+    pub fn from_name(name: ShortStr<'_>) -> Option<Self> {
+        match name.as_bytes() {
+            b"direct" => Some(Self::Direct),
+            b"fanout" => Some(Self::Fanout),
+            b"topic" => Some(Self::Topic),
+            b"headers" => Some(Self::Headers),
+            _ => None,
+        }
+    }
+
+    /// Whether routes depend on more than the routing key, and so cannot be kept by key.
+    #[must_use]
+    pub const fn looks_at_headers(self) -> bool {
+        matches!(self, Self::Headers)
+    }
+}
+
+impl fmt::Display for ExchangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        })
+    }
+}
+
+/// What the destinations of a message depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct RoutingInput<'a> {
+    /// The routing key.
+    pub routing_key: &'a [u8],
+    /// The headers property, empty if there is none.
+    pub headers: Table<'a>,
+}
+
+/// Changes whenever what an exchange or a queue stands for in a route changes. Whoever kept a
+/// route compares.
+pub type Version = Arc<AtomicU64>;
+
+/// How an exchange was declared.
+#[derive(Debug, Clone)]
+pub struct ExchangeDeclaration {
+    /// The type.
+    pub kind: ExchangeKind,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Takes messages from exchanges only.
+    pub internal: bool,
+    /// As declared.
+    pub arguments: TableBuf,
+}
+
+/// An exchange and its bindings.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The name; `""` is the default exchange.
+    pub name: Box<str>,
+    /// How it was declared.
+    pub declaration: ExchangeDeclaration,
+    version: Version,
+    table: BindingTable,
+    bindings: IndexSet<Arc<Binding>>,
+}
+
+#[derive(Debug)]
+enum BindingTable {
+    Direct(DirectTable),
+    Fanout(DestinationSet),
+    Topic(TopicTable),
+    Headers(HeadersTable),
+}
+
+impl Exchange {
+    /// An exchange without bindings.
+    #[must_use]
+    pub fn new(name: &str, declaration: ExchangeDeclaration) -> Self {
+        let table = match declaration.kind {
+            ExchangeKind::Direct => BindingTable::Direct(DirectTable::default()),
+            ExchangeKind::Fanout => BindingTable::Fanout(DestinationSet::default()),
+            ExchangeKind::Topic => BindingTable::Topic(TopicTable::default()),
+            ExchangeKind::Headers => BindingTable::Headers(HeadersTable::default()),
+        };
+        Self { name: name.into(), declaration, version: Version::default(), table, bindings: IndexSet::new() }
+    }
+
+    /// The version that stands while its bindings do.
+    #[must_use]
+    pub const fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// Makes every route that was kept through this exchange stale.
+    pub fn touch(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The bindings from this exchange.
+    #[must_use]
+    pub const fn bindings(&self) -> &IndexSet<Arc<Binding>> {
+        &self.bindings
+    }
+
+    /// Adds a binding; false when it was there.
+    pub fn bind(&mut self, binding: &Arc<Binding>) -> bool {
+        if !self.bindings.insert(Arc::clone(binding)) {
+            return false;
+        }
+        match &mut self.table {
+            BindingTable::Direct(table) => table.insert(binding),
+            BindingTable::Fanout(set) => set.insert(binding.destination),
+            BindingTable::Topic(table) => table.insert(&binding.routing_key, binding.destination),
+            BindingTable::Headers(table) => table.insert(binding),
+        }
+        self.touch();
+        true
+    }
+
+    /// Removes a binding; false when it was not there.
+    pub fn unbind(&mut self, binding: &Binding) -> bool {
+        if !self.bindings.swap_remove(binding) {
+            return false;
+        }
+        match &mut self.table {
+            BindingTable::Direct(table) => table.remove(binding),
+            BindingTable::Fanout(set) => set.remove(binding.destination),
+            BindingTable::Topic(table) => table.remove(&binding.routing_key, binding.destination),
+            BindingTable::Headers(table) => table.remove(binding),
+        }
+        self.touch();
+        true
+    }
+
+    /// Adds the destinations of a message to `found`.
+    pub fn route(&self, input: RoutingInput<'_>, found: &mut IndexSet<Destination>) {
+        match &self.table {
+            BindingTable::Direct(table) => table.route(input.routing_key, found),
+            BindingTable::Fanout(set) => set.collect_into(found),
+            BindingTable::Topic(table) => table.route(input.routing_key, found),
+            BindingTable::Headers(table) => table.route(input.headers, found),
+        }
+    }
+}

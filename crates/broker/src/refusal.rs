@@ -1,0 +1,152 @@
+//! Why something that a client asked for is not done: one variant a reason, the reply code and
+//! RabbitMQ's text for each in one place.
+//!
+//! Whether the channel or the connection closes follows from the code, see
+//! [`leveret_wire::ReplyCode::scope`].
+
+use leveret_wire::ReplyCode;
+use thiserror::Error;
+
+/// A request refused. The text is RabbitMQ's, without the code's name before it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the texts say it")]
+pub enum Refusal {
+    #[error("no queue '{queue}' in vhost '{vhost}'")]
+    NoQueue { queue: String, vhost: String },
+    #[error("no exchange '{exchange}' in vhost '{vhost}'")]
+    NoExchange { exchange: String, vhost: String },
+    #[error("no previously declared queue")]
+    NoPreviousQueue,
+    #[error(
+        "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally \
+         declared on another connection or the exclusive property value does not match that of the original \
+         declaration."
+    )]
+    LockedQueue { queue: String, vhost: String },
+    #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
+    ReservedName { kind: &'static str, name: String },
+    #[error("operation not permitted on the default exchange")]
+    DefaultExchange,
+    #[error("deletion of system exchange '{exchange}' in vhost '{vhost}' not allowed")]
+    SystemExchange { exchange: String, vhost: String },
+    #[error("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'")]
+    InternalExchange { exchange: String, vhost: String },
+    #[error("{0}")]
+    UnknownExchangeType(String),
+    #[error("inequivalent arg '{argument}' for {object} '{name}' in vhost '{vhost}': {difference}")]
+    Inequivalent { argument: String, object: &'static str, name: String, vhost: String, difference: String },
+    #[error("invalid arg '{argument}' for {object} '{name}' in vhost '{vhost}': {reason}")]
+    InvalidArgument { argument: String, object: &'static str, name: String, vhost: String, reason: String },
+    #[error("invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {queue_type}")]
+    ArgumentOfOtherType { argument: &'static str, queue: String, vhost: String, queue_type: &'static str },
+    #[error("invalid property '{property}' for queue '{queue}' in vhost '{vhost}'")]
+    InvalidProperty { property: &'static str, queue: String, vhost: String },
+    #[error("Cannot declare a server-named queue for type rabbit_quorum_queue")]
+    ServerNamedQuorum,
+    #[error("{0}")]
+    InvalidHeadersMatch(String),
+    #[error("{object} '{name}' in vhost '{vhost}' in use")]
+    InUse { object: &'static str, name: String, vhost: String },
+    #[error("queue '{queue}' in vhost '{vhost}' not empty")]
+    NotEmpty { queue: String, vhost: String },
+    #[error("queue '{queue}' in vhost '{vhost}' in exclusive use")]
+    ExclusiveUse { queue: String, vhost: String },
+    #[error("attempt to reuse consumer tag '{0}'")]
+    ConsumerTagReused(String),
+    #[error("unknown delivery tag {0}")]
+    UnknownDeliveryTag(u64),
+    #[error("cannot switch from tx to confirm mode")]
+    ConfirmOnTransaction,
+    #[error("cannot switch from confirm to tx mode")]
+    TransactionOnConfirm,
+    #[error("channel is not transactional")]
+    NotTransactional,
+    #[error("message size {octets} is larger than configured max size {octets_max}")]
+    MessageTooLarge { octets: u64, octets_max: u64 },
+    #[error("user_id property set to '{claimed}' but authenticated user was '{user}'")]
+    WrongUserId { claimed: String, user: String },
+    #[error("invalid expiration '{expiration}': {reason}")]
+    InvalidExpiration { expiration: String, reason: &'static str },
+    #[error("{0}")]
+    NotImplemented(String),
+    #[error("vhost {0} not found")]
+    NoVhost(String),
+    #[error("access to vhost '{vhost}' refused for user '{user}'")]
+    VhostRefused { vhost: String, user: String },
+    #[error(
+        "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+    )]
+    LoginRefused { mechanism: String },
+    #[error("number of channels opened ({open}) has reached the negotiated channel_max ({channel_max})")]
+    TooManyChannels { open: usize, channel_max: u16 },
+    #[error("expected 'channel.open'")]
+    ChannelNotOpen,
+    #[error("second 'channel.open' seen")]
+    ChannelOpenedTwice,
+    #[error("unexpected method in connection state running")]
+    UnexpectedMethod,
+    #[error("unimplemented method")]
+    UnimplementedMethod,
+    #[error("{0}")]
+    UnexpectedFrame(String),
+    #[error("{0}")]
+    FrameError(String),
+    #[error("")]
+    BrokenContent,
+    #[error("{0}")]
+    ConnectionForced(String),
+}
+
+impl Refusal {
+    /// The reply code.
+    #[must_use]
+    pub const fn code(&self) -> ReplyCode {
+        match self {
+            Self::NoQueue { .. } | Self::NoExchange { .. } | Self::NoPreviousQueue => ReplyCode::NotFound,
+            Self::LockedQueue { .. } => ReplyCode::ResourceLocked,
+            Self::ReservedName { .. }
+            | Self::DefaultExchange
+            | Self::SystemExchange { .. }
+            | Self::InternalExchange { .. }
+            | Self::ExclusiveUse { .. }
+            | Self::LoginRefused { .. } => ReplyCode::AccessRefused,
+            Self::UnknownExchangeType(_) | Self::UnimplementedMethod => ReplyCode::CommandInvalid,
+            Self::Inequivalent { .. }
+            | Self::InvalidArgument { .. }
+            | Self::ArgumentOfOtherType { .. }
+            | Self::InvalidProperty { .. }
+            | Self::ServerNamedQuorum
+            | Self::InvalidHeadersMatch(_)
+            | Self::InUse { .. }
+            | Self::NotEmpty { .. }
+            | Self::UnknownDeliveryTag(_)
+            | Self::ConfirmOnTransaction
+            | Self::TransactionOnConfirm
+            | Self::NotTransactional
+            | Self::MessageTooLarge { .. }
+            | Self::WrongUserId { .. }
+            | Self::InvalidExpiration { .. } => ReplyCode::PreconditionFailed,
+            Self::ConsumerTagReused(_)
+            | Self::NoVhost(_)
+            | Self::VhostRefused { .. }
+            | Self::TooManyChannels { .. } => ReplyCode::NotAllowed,
+            Self::NotImplemented(_) => ReplyCode::NotImplemented,
+            Self::ChannelNotOpen | Self::ChannelOpenedTwice | Self::UnexpectedMethod => {
+                ReplyCode::ChannelError
+            }
+            Self::UnexpectedFrame(_) => ReplyCode::UnexpectedFrame,
+            Self::FrameError(_) => ReplyCode::FrameError,
+            Self::BrokenContent => ReplyCode::InternalError,
+            Self::ConnectionForced(_) => ReplyCode::ConnectionForced,
+        }
+    }
+
+    /// The reply text as it goes out, at most 255 octets.
+    #[must_use]
+    pub fn reply_text(&self) -> String {
+        match self {
+            Self::BrokenContent => self.code().name().to_owned(),
+            _ => self.code().reply_text(&self.to_string()),
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! A connection and its channels as a state machine of the protocol.
+//!
+//! Turns octets into calls, checks what the protocol itself says about their order, assembles
+//! contents, and writes the answers that need nobody else. Knows nothing of routing, queues or
+//! storage: what a channel is used for rides along as `D`, and a delivery as `T`.
+//! Invariant: after a failure of the connection nothing of the peer's is carried out.
+
+mod channel;
+mod confirms;
+mod content;
+mod handshake;
+mod unacked;
+
+use std::collections::BTreeMap;
+
+use leveret_wire::{
+    DecodeError, Frame, FrameError, FrameKind, Method, ReplyCode, Scope, ShortStr, decode_frame,
+    method::{channel as channel_method, connection},
+};
+
+pub use self::{
+    channel::{Channel, ChannelMode},
+    confirms::{Confirm, Confirms},
+    content::{Content, Publish},
+    handshake::{ClientCapabilities, Offer, Tuned},
+    unacked::{Unacked, UnknownDeliveryTag},
+};
+use crate::Refusal;
+
+/// Octets of payload taken in one frame before limits are negotiated.
+const HANDSHAKE_PAYLOAD_OCTETS_MAX: u32 = 16 * 1024;
+
+/// Class and method that an error names; 0/0 when it is about none.
+pub type MethodIds = (u16, u16);
+
+/// What a peer asks for, once the protocol has nothing against it.
+#[derive(Debug)]
+pub enum Call<'i> {
+    /// Credentials to check.
+    Login { mechanism: ShortStr<'i>, response: &'i [u8] },
+    /// A virtual host to open.
+    Open { virtual_host: ShortStr<'i> },
+    /// A message.
+    Publish(Publish<'i>),
+    /// A message whose frames came apart.
+    PublishAssembled(Box<Content>),
+    /// New credentials to check.
+    UpdateSecret { secret: &'i [u8] },
+    /// The channel is there now.
+    ChannelOpened { channel: u16 },
+    /// The channel is to go; `channel.close-ok` answers.
+    ChannelClose { channel: u16 },
+    /// The connection is to go; `connection.close-ok` answers.
+    ConnectionClose,
+    /// The peer confirmed our close.
+    ConnectionClosed,
+    /// Any other method on an open channel.
+    Method { channel: u16, method: Method<'i> },
+}
+
+/// Why a session cannot go on as it is.
+#[derive(Debug)]
+pub enum Failure {
+    /// A channel or the connection is closed with this refusal, as its code says.
+    Refused { channel: u16, ids: MethodIds, refusal: Refusal },
+    /// Nothing is said; after a while the socket is closed.
+    SilentThenDrop(&'static str),
+    /// The socket is closed at once.
+    Drop(&'static str),
+}
+
+impl Failure {
+    fn refused(channel: u16, ids: MethodIds, refusal: Refusal) -> Self {
+        Self::Refused { channel, ids, refusal }
+    }
+}
+
+/// Where the connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The first eight octets are awaited.
+    ProtocolHeader,
+    /// `connection.start` is out.
+    StartOk,
+    /// Credentials are being checked.
+    Login,
+    /// `connection.tune` is out.
+    TuneOk,
+    /// Limits are agreed.
+    Open,
+    /// The virtual host is being looked up.
+    Opening,
+    /// Channels may be opened.
+    Running,
+    /// We sent `connection.close` and await its confirmation.
+    Closing,
+    /// Nothing is taken any more.
+    Ended,
+}
+
+/// A connection's side of the protocol.
+#[derive(Debug)]
+pub struct Session<D, T> {
+    phase: Phase,
+    offer: Offer,
+    tuned: Tuned,
+    capabilities: ClientCapabilities,
+    channels: BTreeMap<u16, Channel<D, T>>,
+    message_octets_max: u64,
+}
+
+impl<D: Default, T> Session<D, T> {
+    /// A session that awaits the protocol header.
+    #[must_use]
+    pub fn new(offer: Offer, message_octets_max: u64) -> Self {
+        Self {
+            phase: Phase::ProtocolHeader,
+            tuned: Tuned::from(&offer),
+            offer,
+            capabilities: ClientCapabilities::default(),
+            channels: BTreeMap::new(),
+            message_octets_max,
+        }
+    }
+
+    /// Where the connection stands.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub const fn tuned(&self) -> &Tuned {
+        &self.tuned
+    }
+
+    /// What the client said it can do.
+    #[must_use]
+    pub const fn capabilities(&self) -> &ClientCapabilities {
+        &self.capabilities
+    }
+
+    /// The open channel of that number.
+    #[inline]
+    pub fn channel(&mut self, id: u16) -> Option<&mut Channel<D, T>> {
+        self.channels.get_mut(&id).filter(|channel| channel.is_open())
+    }
+
+    /// The channels, closing ones among them.
+    pub fn channels(&mut self) -> impl Iterator<Item = (u16, &mut Channel<D, T>)> {
+        self.channels.iter_mut().map(|(id, channel)| (*id, channel))
+    }
+
+    /// Takes all channels away, when the connection goes.
+    pub fn take_channels(&mut self) -> BTreeMap<u16, Channel<D, T>> {
+        std::mem::take(&mut self.channels)
+    }
+
+    /// Decodes the next thing the peer says.
+    ///
+    /// Returns how many octets of the input it took and the call, if the engine has to do
+    /// something; `None` when the input ends before that.
+    ///
+    /// # Errors
+    /// [`Failure`], after which the octets that caused it must not be given again.
+    #[inline]
+    pub fn next<'i>(
+        &mut self,
+        input: &'i [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<(usize, Option<Call<'i>>)>, Failure> {
+        if self.phase == Phase::ProtocolHeader {
+            return Ok(self.protocol_header(input, out));
+        }
+        let Some((frame, taken)) = decode_frame(input, self.payload_octets_max()).map_err(frame_failure)?
+        else {
+            return Ok(None);
+        };
+        if self.phase == Phase::Running {
+            return self.running_frame(frame, taken, input, out).map(Some);
+        }
+        let call = match self.phase {
+            Phase::Closing => self.closing_frame(frame),
+            Phase::Ended => None,
+            _ => self.handshake_frame(frame, out)?,
+        };
+        Ok(Some((taken, call)))
+    }
+
+    fn payload_octets_max(&self) -> u32 {
+        match self.phase {
+            Phase::Running | Phase::Closing | Phase::Ended => self.tuned.frame_max,
+            _ => HANDSHAKE_PAYLOAD_OCTETS_MAX,
+        }
+    }
+
+    fn running_frame<'i>(
+        &mut self,
+        frame: Frame<'i>,
+        taken: usize,
+        input: &'i [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Option<Call<'i>>), Failure> {
+        match (frame.kind, frame.channel) {
+            (FrameKind::Heartbeat, 0) => Ok((taken, None)),
+            (FrameKind::Heartbeat, _) => {
+                let refusal = Refusal::UnexpectedFrame("type 8, all octets = <<>>".to_owned());
+                Err(Failure::refused(0, (0, 0), refusal))
+            }
+            (FrameKind::Method, 0) => Ok((taken, self.connection_method(decode_method(frame)?)?)),
+            (_, 0) => Err(Failure::refused(0, (0, 0), expected_method_frame())),
+            (_, _) => self.channel_frame(frame, taken, input, out),
+        }
+    }
+
+    fn connection_method<'i>(&mut self, method: Method<'i>) -> Result<Option<Call<'i>>, Failure> {
+        let refused = |refusal| Err(Failure::refused(0, method.ids(), refusal));
+        match method {
+            Method::ConnectionClose(_) => {
+                self.phase = Phase::Ended;
+                Ok(Some(Call::ConnectionClose))
+            }
+            Method::ConnectionUpdateSecret(update) => {
+                Ok(Some(Call::UpdateSecret { secret: update.new_secret.0 }))
+            }
+            Method::ConnectionStartOk(_)
+            | Method::ConnectionSecureOk(_)
+            | Method::ConnectionTuneOk(_)
+            | Method::ConnectionOpen(_) => refused(Refusal::UnexpectedMethod),
+            _ if method.ids().0 == connection::CLASS_ID => refused(Refusal::UnimplementedMethod),
+            _ => refused(Refusal::UnexpectedMethod),
+        }
+    }
+
+    fn channel_frame<'i>(
+        &mut self,
+        frame: Frame<'i>,
+        taken: usize,
+        input: &'i [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Option<Call<'i>>), Failure> {
+        let id = frame.channel;
+        match self.channels.get_mut(&id) {
+            Some(channel) if channel.is_open() => match frame.kind {
+                FrameKind::Method => {
+                    let method = decode_method(frame)?;
+                    if let (Method::BasicPublish(publish), false) = (method, channel.awaits_content()) {
+                        let (more, call) =
+                            channel.publish(id, publish, &input[taken..], self.tuned.frame_max)?;
+                        return Ok((taken + more, call));
+                    }
+                    self.channel_method(id, method).map(|call| (taken, call))
+                }
+                _ => Ok((taken, channel.content_frame(id, frame, self.message_octets_max)?)),
+            },
+            Some(_) => self.closing_channel_frame(frame, out).map(|()| (taken, None)),
+            None => self.absent_channel_frame(frame).map(|call| (taken, Some(call))),
+        }
+    }
+
+    fn channel_method<'i>(&mut self, id: u16, method: Method<'i>) -> Result<Option<Call<'i>>, Failure> {
+        let channel = self.channels.get_mut(&id).expect("the caller found it");
+        if let Some(refusal) = channel.refuses_method() {
+            return Err(Failure::refused(id, channel.content_ids(), refusal));
+        }
+        let refused = |refusal| Err(Failure::refused(id, method.ids(), refusal));
+        match method {
+            Method::ChannelOpen(_) => refused(Refusal::ChannelOpenedTwice),
+            Method::ChannelClose(_) => Ok(Some(Call::ChannelClose { channel: id })),
+            _ if method.ids().0 == connection::CLASS_ID => refused(Refusal::UnimplementedMethod),
+            _ => Ok(Some(Call::Method { channel: id, method })),
+        }
+    }
+
+    /// After our `channel.close` everything is ignored until it is confirmed.
+    fn closing_channel_frame(&mut self, frame: Frame<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        if frame.kind != FrameKind::Method {
+            return Ok(());
+        }
+        let method = decode_method(frame)?;
+        match method {
+            Method::ChannelCloseOk(_) => drop(self.channels.remove(&frame.channel)),
+            Method::ChannelClose(_) => {
+                Method::from(channel_method::CloseOk {}).write_frame(frame.channel, out)
+            }
+            Method::ChannelOpen(_) => {
+                return Err(Failure::refused(frame.channel, method.ids(), Refusal::ChannelOpenedTwice));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn absent_channel_frame<'i>(&mut self, frame: Frame<'i>) -> Result<Call<'i>, Failure> {
+        let id = frame.channel;
+        if frame.kind != FrameKind::Method {
+            return Err(Failure::refused(0, (0, 0), expected_method_frame()));
+        }
+        let method = decode_method(frame)?;
+        let Method::ChannelOpen(_) = method else {
+            return Err(Failure::refused(id, method.ids(), Refusal::ChannelNotOpen));
+        };
+        let (open, channel_max) = (self.channels.len(), self.tuned.channel_max);
+        if open >= usize::from(channel_max) {
+            return Err(Failure::refused(0, (0, 0), Refusal::TooManyChannels { open, channel_max }));
+        }
+        self.channels.insert(id, Channel::default());
+        Ok(Call::ChannelOpened { channel: id })
+    }
+
+    fn closing_frame(&mut self, frame: Frame<'_>) -> Option<Call<'static>> {
+        if frame.kind != FrameKind::Method || frame.channel != 0 {
+            return None;
+        }
+        match Method::decode(frame.payload) {
+            Ok(Method::ConnectionCloseOk(_)) => {
+                self.phase = Phase::Ended;
+                Some(Call::ConnectionClosed)
+            }
+            Ok(Method::ConnectionClose(_)) => {
+                self.phase = Phase::Ended;
+                Some(Call::ConnectionClose)
+            }
+            _ => None,
+        }
+    }
+
+    /// Answers a failed call: closes the channel or, when the code says so, the connection.
+    /// Returns what is to be torn down.
+    pub fn refuse(
+        &mut self,
+        channel: u16,
+        ids: MethodIds,
+        refusal: &Refusal,
+        out: &mut Vec<u8>,
+    ) -> Refused<D, T> {
+        let text = refusal.reply_text();
+        let code = refusal.code();
+        match code.scope() {
+            Scope::Channel if channel != 0 && self.channels.contains_key(&channel) => {
+                Method::from(channel_method::Close {
+                    reply_code: code.code(),
+                    reply_text: text.as_str().into(),
+                    class_id: ids.0,
+                    method_id: ids.1,
+                })
+                .write_frame(channel, out);
+                Refused::Channel(self.channels.insert(channel, Channel::closing()).map(Box::new))
+            }
+            _ => {
+                self.write_connection_close(code, &text, ids, out);
+                Refused::Connection
+            }
+        }
+    }
+
+    /// Closes the connection from our side.
+    pub fn write_connection_close(&mut self, code: ReplyCode, text: &str, ids: MethodIds, out: &mut Vec<u8>) {
+        Method::from(connection::Close {
+            reply_code: code.code(),
+            reply_text: text.into(),
+            class_id: ids.0,
+            method_id: ids.1,
+        })
+        .write_frame(0, out);
+        self.phase = Phase::Closing;
+    }
+
+    /// Takes an open channel away, when the peer closes it.
+    pub fn remove_channel(&mut self, id: u16) -> Option<Channel<D, T>> {
+        self.channels.remove(&id)
+    }
+
+    /// Takes nothing any more.
+    pub const fn end(&mut self) {
+        self.phase = Phase::Ended;
+    }
+}
+
+/// What a refusal ended.
+#[derive(Debug)]
+pub enum Refused<D, T> {
+    /// The channel, as it was.
+    Channel(Option<Box<Channel<D, T>>>),
+    /// The connection with all its channels.
+    Connection,
+}
+
+fn expected_method_frame() -> Refusal {
+    Refusal::UnexpectedFrame("expected method frame, got non method frame instead".to_owned())
+}
+
+fn decode_method(frame: Frame<'_>) -> Result<Method<'_>, Failure> {
+    Method::decode(frame.payload).map_err(|error| match error {
+        DecodeError::UnknownMethod { .. } => Failure::Drop("the peer sent a method that does not exist"),
+        DecodeError::UnknownFieldType(_) => {
+            Failure::Drop("the peer sent a field of a type that does not exist")
+        }
+        _ => {
+            let ids = frame
+                .payload
+                .first_chunk()
+                .map_or((0, 0), |&[a, b, c, d]| (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])));
+            Failure::refused(
+                0,
+                ids,
+                Refusal::FrameError(format!("cannot decode {}", erlang_octets(frame.payload))),
+            )
+        }
+    })
+}
+
+/// Octets as RabbitMQ's texts show them: `<<0,5,97>>`. The text is cut at 255 octets anyway.
+fn erlang_octets(octets: &[u8]) -> String {
+    let shown: Vec<_> = octets.iter().take(ShortStr::OCTETS_MAX / 2).map(u8::to_string).collect();
+    format!("<<{}>>", shown.join(","))
+}
+
+fn frame_failure(error: FrameError) -> Failure {
+    let text = match error {
+        FrameError::UnknownKind { kind } => format!("type {kind}, all octets = <<>>: unknown_frame"),
+        FrameError::TooLarge { kind, size, size_max } => {
+            let limit = size_max.saturating_sub(8);
+            format!("type {kind}, all octets = <<>>: {{frame_too_large,{size},{limit}}}")
+        }
+        FrameError::BadEnd { kind, end } => {
+            format!("type {kind}, all octets = <<>>: {{invalid_frame_end_marker,{end}}}")
+        }
+    };
+    Failure::refused(0, (0, 0), Refusal::FrameError(text))
+}

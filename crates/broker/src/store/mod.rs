@@ -1,0 +1,9 @@
+//! Messages at rest: the log they are appended to once, whatever the number of their queues.
+//!
+//! Knows octets and references; never what an exchange, a queue or a consumer is.
+
+pub mod log;
+pub mod record;
+
+pub use log::{Chunk, LogBatch, MessageLog};
+pub use record::Record;
