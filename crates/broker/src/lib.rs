@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod engine;
 mod location;
 pub mod model;
 mod refusal;

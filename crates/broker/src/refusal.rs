@@ -67,6 +67,8 @@ pub enum Refusal {
     WrongUserId { claimed: String, user: String },
     #[error("invalid expiration '{expiration}': {reason}")]
     InvalidExpiration { expiration: String, reason: &'static str },
+    #[error("invalid message: {0}")]
+    InvalidMessage(String),
     #[error("{0}")]
     NotImplemented(String),
     #[error("vhost {0} not found")]
@@ -125,6 +127,7 @@ impl Refusal {
             | Self::NotTransactional
             | Self::MessageTooLarge { .. }
             | Self::WrongUserId { .. }
+            | Self::InvalidMessage(_)
             | Self::InvalidExpiration { .. } => ReplyCode::PreconditionFailed,
             Self::ConsumerTagReused(_)
             | Self::NoVhost(_)

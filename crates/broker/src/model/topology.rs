@@ -224,6 +224,23 @@ impl<H: Clone> Topology<H> {
         abandoned.then_some(binding.source)
     }
 
+    /// Whether routes from the exchange depend on the routing key alone: neither it nor an
+    /// exchange that may be reached from it looks at headers.
+    #[must_use]
+    pub fn routes_by_key(&self, from: ExchangeId) -> bool {
+        let mut reached = IndexSet::from([from]);
+        let mut next = 0;
+        while let Some(&id) = reached.get_index(next) {
+            next += 1;
+            let exchange = &self.exchanges[id.0].exchange;
+            if exchange.declaration.kind.looks_at_headers() {
+                return false;
+            }
+            reached.extend(exchange.onward());
+        }
+        true
+    }
+
     /// Follows the bindings from an exchange to queues. Bindings between exchanges may form
     /// cycles; each exchange is passed once.
     #[must_use]

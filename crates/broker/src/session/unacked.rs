@@ -91,6 +91,22 @@ impl<T> Unacked<T> {
         Ok(())
     }
 
+    /// The tags that settling `tag` would settle, without doing so.
+    ///
+    /// # Errors
+    /// [`UnknownDeliveryTag`] as [`Unacked::take`] and [`Unacked::take_through`] have it.
+    pub fn tags(&self, tag: u64, multiple: bool) -> Result<Vec<u64>, UnknownDeliveryTag> {
+        let at = self.find(tag).filter(|&at| self.entries[at].1.is_some());
+        let (first, end) = match (at, multiple) {
+            (None, true) if tag == 0 => (0, self.entries.len()),
+            (None, _) => return Err(UnknownDeliveryTag(tag)),
+            (Some(at), true) => (0, at + 1),
+            (Some(at), false) => (at, at + 1),
+        };
+        let entries = self.entries.range(first..end);
+        Ok(entries.filter(|(_, delivery)| delivery.is_some()).map(|(tag, _)| *tag).collect())
+    }
+
     fn find(&self, tag: u64) -> Option<usize> {
         let (first, _) = self.entries.front()?;
         let guess = usize::try_from(tag.checked_sub(*first)?).ok()?;

@@ -21,6 +21,7 @@ use self::{direct::DirectTable, headers::HeadersTable, topic::TopicTable};
 use super::{
     binding::{Binding, Destination},
     destinations::DestinationSet,
+    topology::ExchangeId,
 };
 
 /// The type of an exchange.
@@ -105,6 +106,8 @@ pub struct Exchange {
     version: Version,
     table: BindingTable,
     bindings: IndexSet<Arc<Binding>>,
+    /// Exchanges that bindings lead on to; few, where bindings to queues may be many.
+    onward: DestinationSet,
 }
 
 #[derive(Debug)]
@@ -125,7 +128,14 @@ impl Exchange {
             ExchangeKind::Topic => BindingTable::Topic(TopicTable::default()),
             ExchangeKind::Headers => BindingTable::Headers(HeadersTable::default()),
         };
-        Self { name: name.into(), declaration, version: Version::default(), table, bindings: IndexSet::new() }
+        Self {
+            name: name.into(),
+            declaration,
+            version: Version::default(),
+            table,
+            bindings: IndexSet::new(),
+            onward: DestinationSet::default(),
+        }
     }
 
     /// The version that stands while its bindings do.
@@ -156,6 +166,9 @@ impl Exchange {
             BindingTable::Topic(table) => table.insert(&binding.routing_key, binding.destination),
             BindingTable::Headers(table) => table.insert(binding),
         }
+        if let Destination::Exchange(_) = binding.destination {
+            self.onward.insert(binding.destination);
+        }
         self.touch();
         true
     }
@@ -171,8 +184,21 @@ impl Exchange {
             BindingTable::Topic(table) => table.remove(&binding.routing_key, binding.destination),
             BindingTable::Headers(table) => table.remove(binding),
         }
+        if let Destination::Exchange(_) = binding.destination {
+            self.onward.remove(binding.destination);
+        }
         self.touch();
         true
+    }
+
+    /// The exchanges that bindings lead on to.
+    pub fn onward(&self) -> impl Iterator<Item = ExchangeId> {
+        let mut found = IndexSet::new();
+        self.onward.collect_into(&mut found);
+        found.into_iter().filter_map(|destination| match destination {
+            Destination::Exchange(id) => Some(id),
+            Destination::Queue(_) => None,
+        })
     }
 
     /// Adds the destinations of a message to `found`.

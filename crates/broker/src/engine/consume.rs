@@ -1,0 +1,250 @@
+//! Consumers: started, limited, cancelled; and messages asked for one at a time.
+
+use std::sync::Arc;
+
+use leveret_wire::{Method, method::basic};
+
+use super::{
+    connection::Connection,
+    inbox::{self, Letter},
+    queue_cell::QueueCell,
+    sources::{Delivery, SourceId},
+};
+use crate::{
+    Refusal,
+    model::{
+        arguments::{Owner, QueueType, check_consumer_arguments},
+        consumer::{ChannelCredit, ConsumerSettings},
+    },
+};
+
+const SERVER_TAG_PREFIX: &str = "amq.ctag-";
+
+impl Connection {
+    pub(super) fn consume(&mut self, channel: u16, consume: basic::Consume<'_>) -> Result<(), Refusal> {
+        if consume.queue.as_bytes() == b"amq.rabbitmq.reply-to" {
+            return Err(Refusal::NotImplemented(
+                "direct reply-to is not implemented by this broker yet".to_owned(),
+            ));
+        }
+        let queue = self.named_queue(channel, consume.queue)?;
+        let owner = Owner { object: "queue", name: &queue.name, vhost: self.vhost_name() };
+        check_consumer_arguments(consume.arguments, owner)?;
+        let tag = match consume.consumer_tag.as_bytes() {
+            b"" => self.engine.random_name(SERVER_TAG_PREFIX).into_bytes(),
+            tag => tag.to_vec(),
+        };
+        if self.channel(channel).data.consumers.contains_key(&*tag) {
+            return Err(Refusal::ConsumerTagReused(consume.consumer_tag.to_string()));
+        }
+        self.check_shared_credit(channel, &queue)?;
+        self.start_consumer(channel, &queue, &tag, &consume)?;
+        Ok(())
+    }
+
+    fn check_shared_credit(&mut self, channel: u16, queue: &QueueCell) -> Result<(), Refusal> {
+        let shared = self.channel(channel).data.credit.is_some();
+        if shared && queue.declaration.parsed.queue_type == QueueType::Quorum {
+            let (queue, vhost) = (&queue.name, self.vhost_name());
+            let text = format!("queue '{queue}' in vhost '{vhost}' does not support global qos");
+            return Err(Refusal::NotImplemented(text));
+        }
+        Ok(())
+    }
+
+    fn start_consumer(
+        &mut self,
+        channel: u16,
+        queue: &Arc<QueueCell>,
+        tag: &[u8],
+        consume: &basic::Consume<'_>,
+    ) -> Result<(), Refusal> {
+        let data = &self.channel(channel).data;
+        let settings = ConsumerSettings {
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            prefetch: data.prefetch,
+            channel_credit: data.credit.clone(),
+        };
+        let id = self.sources.insert(channel, Arc::clone(queue), tag, consume.no_ack);
+        let refused = |kind: fn(String, String) -> Refusal, connection: &mut Self| {
+            connection.sources.tidy(id);
+            kind(queue.name.to_string(), connection.vhost_name().to_owned())
+        };
+        match queue.add_consumer(&self.engine, &mut self.scratch, settings, &self.inbox, id) {
+            None => return Err(refused(|queue, vhost| Refusal::NoQueue { queue, vhost }, self)),
+            Some(Err(_)) => return Err(refused(|queue, vhost| Refusal::ExclusiveUse { queue, vhost }, self)),
+            Some(Ok(slot)) => self.sources.of(id).slot = Some(slot),
+        }
+        self.channel(channel).data.consumers.insert(tag.into(), id);
+        if !consume.nowait {
+            let consumer_tag = leveret_wire::ShortStr::new(tag).expect("a consumer tag is a short string");
+            self.say(channel, basic::ConsumeOk { consumer_tag });
+        }
+        Ok(())
+    }
+
+    pub(super) fn cancel(&mut self, channel: u16, cancel: basic::Cancel<'_>) -> Result<(), Refusal> {
+        let consumers = &mut self.channel(channel).data.consumers;
+        if let Some(id) = consumers.shift_remove(cancel.consumer_tag.as_bytes()) {
+            self.stop_consumer(id);
+        }
+        if !cancel.nowait {
+            self.say(channel, basic::CancelOk { consumer_tag: cancel.consumer_tag });
+        }
+        Ok(())
+    }
+
+    /// Takes a consumer off its queue and puts back what it was not sent yet.
+    pub(super) fn stop_consumer(&mut self, id: SourceId) {
+        let Some(source) = self.sources.find(id) else { return };
+        let Some(slot) = source.slot.take() else { return };
+        let (queue, no_ack) = (Arc::clone(&source.queue), source.no_ack);
+        let abandoned = queue.remove_consumer(slot);
+        let unsent = self.retract(id);
+        self.put_back_unsent(&queue, no_ack, &unsent);
+        if abandoned {
+            self.remove_abandoned_queue(&queue);
+        }
+        self.sources.tidy(id);
+    }
+
+    /// Messages for the consumer that lie in the inbox or in the mail, unread.
+    fn retract(&mut self, id: SourceId) -> Vec<Letter> {
+        let mut unsent = Vec::new();
+        let reader = &mut self.reader;
+        inbox::retract(&mut reader.mail, reader.next_run, reader.next_letter, id, &mut unsent);
+        self.inbox.retract(id, &mut unsent);
+        unsent
+    }
+
+    /// They were handed out but never sent, so they are as they were.
+    fn put_back_unsent(&mut self, queue: &QueueCell, no_ack: bool, unsent: &[Letter]) {
+        if unsent.is_empty() {
+            return;
+        }
+        let acknowledgeable =
+            if no_ack { 0 } else { u32::try_from(unsent.len()).expect("a window is small") };
+        let messages = unsent.iter().map(|letter| (letter.position, letter.location));
+        let done = queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
+            queue.requeue(messages, None, acknowledgeable, body_octets, effects);
+        });
+        if done.is_none() {
+            self.engine.release(unsent.iter().map(|letter| letter.location));
+        }
+    }
+
+    /// The consumer's queue is gone.
+    pub(super) fn consumer_cancelled(&mut self, id: SourceId) {
+        let Some(source) = self.sources.find(id) else { return };
+        if source.slot.take().is_none() {
+            return;
+        }
+        let (channel, tag) = (source.channel, source.tag.clone());
+        let unsent = self.retract(id);
+        self.engine.release(unsent.iter().map(|letter| letter.location));
+        self.sources.tidy(id);
+        let notify = self.session.capabilities().consumer_cancel_notify;
+        let Some(open) = self.session.channel(channel) else { return };
+        open.data.consumers.shift_remove(&*tag);
+        if notify {
+            let consumer_tag = leveret_wire::ShortStr::new(&tag).expect("a consumer tag is a short string");
+            self.say(channel, basic::Cancel { consumer_tag, nowait: true });
+        }
+    }
+
+    pub(super) fn get(&mut self, channel: u16, get: basic::Get<'_>) -> Result<(), Refusal> {
+        let cell = self.named_queue(channel, get.queue)?;
+        let taken = cell.step(&self.engine, &mut self.scratch, |queue, body_octets, _| {
+            queue.take(get.no_ack, body_octets)
+        });
+        let Some(taken) = taken.flatten() else {
+            self.say(channel, Method::from(basic::GetEmpty::default()));
+            return Ok(());
+        };
+        let delivery_tag = if get.no_ack {
+            self.channel(channel).unacked.next_tag()
+        } else {
+            let source = self.getter(channel, &cell);
+            self.sources.of(source).unacked += 1;
+            let (location, position) = (taken.location, taken.position);
+            self.channel(channel).unacked.push(Delivery { location, position, source, holds_credit: false })
+        };
+        let remaining = u32::try_from(taken.remaining).unwrap_or(u32::MAX);
+        self.write_get_ok(channel, delivery_tag, taken.location, remaining);
+        if get.no_ack {
+            self.engine.release([taken.location]);
+        }
+        Ok(())
+    }
+
+    /// The source that stands for a queue that the channel gets from.
+    fn getter(&mut self, channel: u16, cell: &Arc<QueueCell>) -> SourceId {
+        let known = self.channel(channel).data.getters.get(&cell.serial).copied();
+        if let Some(id) = known.filter(|id| self.sources.find(*id).is_some()) {
+            return id;
+        }
+        let id = self.sources.insert(channel, Arc::clone(cell), b"", false);
+        let sources = &mut self.sources;
+        let getters = &mut self.session.channel(channel).expect("the session found it open").data.getters;
+        getters.retain(|_, id| sources.find(*id).is_some());
+        getters.insert(cell.serial, id);
+        id
+    }
+
+    pub(super) fn qos(&mut self, channel: u16, qos: basic::Qos) -> Result<(), Refusal> {
+        if qos.prefetch_octets != 0 {
+            return Err(Refusal::NotImplemented(format!("prefetch_size!=0 ({})", qos.prefetch_octets)));
+        }
+        if qos.global {
+            self.limit_channel(channel, qos.prefetch_count);
+        } else {
+            self.channel(channel).data.prefetch = qos.prefetch_count;
+        }
+        self.say(channel, basic::QosOk {});
+        Ok(())
+    }
+
+    /// A limit for the whole channel holds for its consumers of now as well.
+    fn limit_channel(&mut self, channel: u16, prefetch_count: u16) {
+        let credit = self.channel_credit(channel);
+        credit.set_limit(prefetch_count.into());
+        let consumers: Vec<_> = self.channel(channel).data.consumers.values().copied().collect();
+        for id in consumers {
+            self.wake_consumer(id);
+        }
+    }
+
+    fn channel_credit(&mut self, channel: u16) -> Arc<ChannelCredit> {
+        if let Some(credit) = &self.channel(channel).data.credit {
+            return Arc::clone(credit);
+        }
+        let credit = Arc::new(ChannelCredit::default());
+        self.channel(channel).data.credit = Some(Arc::clone(&credit));
+        let consumers: Vec<_> = self.channel(channel).data.consumers.values().copied().collect();
+        for id in &consumers {
+            let Some(source) = self.sources.find(*id) else { continue };
+            let Some(slot) = source.slot else { continue };
+            source
+                .queue
+                .step(&self.engine, &mut self.scratch, |queue, _, _| queue.share_credit(slot, &credit));
+        }
+        for delivery in self.session.channel(channel).expect("the session found it open").unacked.iter_mut() {
+            delivery.holds_credit = consumers.contains(&delivery.source);
+        }
+        credit
+    }
+
+    pub(super) fn recover(&mut self, channel: u16, requeue: bool, confirmed: bool) -> Result<(), Refusal> {
+        if !requeue {
+            return Err(Refusal::NotImplemented("requeue=false".to_owned()));
+        }
+        let mut taken = Vec::new();
+        self.channel(channel).unacked.take_through(0, &mut taken)?;
+        self.requeue(channel, &taken);
+        if confirmed {
+            self.say(channel, basic::RecoverOk {});
+        }
+        Ok(())
+    }
+}

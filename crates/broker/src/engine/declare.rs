@@ -1,0 +1,226 @@
+//! Exchanges: declared, deleted, bound to one another.
+
+use std::sync::Arc;
+
+use leveret_wire::{ShortStr, Table, TableBuf, method::exchange};
+
+use super::{connection::Connection, methods::name, queue_cell::QueueCell, vhost::Vhost};
+use crate::{
+    Refusal,
+    model::{
+        arguments::{Owner, check_exchange_arguments, flag_difference, inequivalent},
+        binding::{Binding, Destination},
+        exchange::{Exchange, ExchangeDeclaration, ExchangeKind, headers},
+        topology::{ExchangeId, Topology},
+    },
+};
+
+pub(super) type QueueTopology = Topology<Arc<QueueCell>>;
+
+/// Names that only the server gives.
+pub(super) const RESERVED_PREFIX: &str = "amq.";
+
+/// What a binding or unbinding names.
+pub(super) struct BindingRequest<'a> {
+    pub(super) source: ShortStr<'a>,
+    pub(super) destination: Destination,
+    pub(super) routing_key: &'a [u8],
+    pub(super) arguments: Table<'a>,
+}
+
+impl Connection {
+    /// The virtual host, which is open as soon as channels are.
+    pub(super) fn open_vhost_handle(&self) -> Arc<Vhost> {
+        Arc::clone(self.vhost.as_ref().expect("channels are open in a virtual host"))
+    }
+
+    pub(super) fn declare_exchange(
+        &mut self,
+        channel: u16,
+        declare: exchange::Declare<'_>,
+    ) -> Result<(), Refusal> {
+        let vhost = self.open_vhost_handle();
+        let name = name(declare.exchange)?;
+        if declare.passive {
+            refuse_default(&name)?;
+            find_exchange(&vhost.topology.read(), &vhost, &name)?;
+        } else {
+            declare_actively(&vhost, &name, &declare)?;
+        }
+        if !declare.nowait {
+            self.say(channel, exchange::DeclareOk {});
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_exchange(
+        &mut self,
+        channel: u16,
+        delete: exchange::Delete<'_>,
+    ) -> Result<(), Refusal> {
+        let vhost = self.open_vhost_handle();
+        let name = name(delete.exchange)?;
+        refuse_default(&name)?;
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(Refusal::SystemExchange { exchange: name, vhost: vhost.name.to_string() });
+        }
+        let mut topology = vhost.topology.write();
+        if let Some((id, _)) = topology.exchange(&name) {
+            if delete.if_unused && topology.exchange_in_use(id) {
+                return Err(Refusal::InUse { object: "exchange", name, vhost: vhost.name.to_string() });
+            }
+            topology.remove_exchange(id);
+        }
+        drop(topology);
+        if !delete.nowait {
+            self.say(channel, exchange::DeleteOk {});
+        }
+        Ok(())
+    }
+
+    pub(super) fn bind_exchange(&mut self, channel: u16, bind: exchange::Bind<'_>) -> Result<(), Refusal> {
+        let vhost = self.open_vhost_handle();
+        let destination_name = name(bind.destination)?;
+        refuse_default(&name(bind.source)?)?;
+        refuse_default(&destination_name)?;
+        let mut topology = vhost.topology.write();
+        let destination = Destination::Exchange(find_exchange(&topology, &vhost, &destination_name)?.0);
+        let request = BindingRequest {
+            source: bind.source,
+            destination,
+            routing_key: bind.routing_key.as_bytes(),
+            arguments: bind.arguments,
+        };
+        add_binding(&mut topology, &vhost, &request)?;
+        drop(topology);
+        if !bind.nowait {
+            self.say(channel, exchange::BindOk {});
+        }
+        Ok(())
+    }
+
+    pub(super) fn unbind_exchange(
+        &mut self,
+        channel: u16,
+        unbind: exchange::Unbind<'_>,
+    ) -> Result<(), Refusal> {
+        let vhost = self.open_vhost_handle();
+        let destination_name = name(unbind.destination)?;
+        refuse_default(&name(unbind.source)?)?;
+        refuse_default(&destination_name)?;
+        let mut topology = vhost.topology.write();
+        let destination = topology.exchange(&destination_name).map(|(id, _)| Destination::Exchange(id));
+        if let Some(destination) = destination {
+            let request = BindingRequest {
+                source: unbind.source,
+                destination,
+                routing_key: unbind.routing_key.as_bytes(),
+                arguments: unbind.arguments,
+            };
+            remove_binding(&mut topology, &request)?;
+        }
+        drop(topology);
+        if !unbind.nowait {
+            self.say(channel, exchange::UnbindOk {});
+        }
+        Ok(())
+    }
+}
+
+fn declare_actively(vhost: &Vhost, name: &str, declare: &exchange::Declare<'_>) -> Result<(), Refusal> {
+    let kind = exchange_kind(declare.kind)?;
+    let owner = Owner { object: "exchange", name, vhost: &vhost.name };
+    check_exchange_arguments(declare.arguments, owner)?;
+    refuse_default(name)?;
+    let declaration = ExchangeDeclaration {
+        kind,
+        durable: declare.durable,
+        auto_delete: declare.auto_delete,
+        internal: declare.internal,
+        arguments: TableBuf::from(declare.arguments),
+    };
+    let mut topology = vhost.topology.write();
+    match topology.exchange(name) {
+        Some((_, exchange)) => check_equivalence(exchange, &declaration, owner),
+        None if name.starts_with(RESERVED_PREFIX) => {
+            Err(Refusal::ReservedName { kind: "exchange", name: name.to_owned() })
+        }
+        None => {
+            topology.add_exchange(name, declaration);
+            Ok(())
+        }
+    }
+}
+
+fn exchange_kind(kind: ShortStr<'_>) -> Result<ExchangeKind, Refusal> {
+    ExchangeKind::from_name(kind).ok_or_else(|| {
+        let what = if kind.is_empty() { "invalid" } else { "unknown" };
+        Refusal::UnknownExchangeType(format!("{what} exchange type '{kind}'"))
+    })
+}
+
+fn check_equivalence(
+    exchange: &Exchange,
+    received: &ExchangeDeclaration,
+    owner: Owner<'_>,
+) -> Result<(), Refusal> {
+    let current = &exchange.declaration;
+    let difference = flag_difference(&current.kind, &received.kind)
+        .map(|text| ("type", text))
+        .or_else(|| flag_difference(&current.durable, &received.durable).map(|text| ("durable", text)))
+        .or_else(|| {
+            flag_difference(&current.auto_delete, &received.auto_delete).map(|text| ("auto_delete", text))
+        })
+        .or_else(|| flag_difference(&current.internal, &received.internal).map(|text| ("internal", text)));
+    match difference {
+        Some((argument, text)) => Err(inequivalent(argument, text, owner)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn refuse_default(exchange: &str) -> Result<(), Refusal> {
+    if exchange.is_empty() { Err(Refusal::DefaultExchange) } else { Ok(()) }
+}
+
+fn find_exchange<'t>(
+    topology: &'t QueueTopology,
+    vhost: &Vhost,
+    name: &str,
+) -> Result<(ExchangeId, &'t Exchange), Refusal> {
+    let missing = || Refusal::NoExchange { exchange: name.to_owned(), vhost: vhost.name.to_string() };
+    topology.exchange(name).ok_or_else(missing)
+}
+
+/// Binds a destination that is there to a source that may not be.
+pub(super) fn add_binding(
+    topology: &mut QueueTopology,
+    vhost: &Vhost,
+    request: &BindingRequest<'_>,
+) -> Result<(), Refusal> {
+    let (source, exchange) = find_exchange(topology, vhost, &name(request.source)?)?;
+    if exchange.declaration.kind == ExchangeKind::Headers {
+        headers::validate(request.arguments)?;
+    }
+    topology.bind(binding(source, request));
+    Ok(())
+}
+
+/// Unbinds a destination; that there was nothing to unbind is no error.
+pub(super) fn remove_binding(
+    topology: &mut QueueTopology,
+    request: &BindingRequest<'_>,
+) -> Result<(), Refusal> {
+    if let Some((source, _)) = topology.exchange(&name(request.source)?) {
+        topology.unbind(&binding(source, request));
+    }
+    Ok(())
+}
+
+fn binding(source: ExchangeId, request: &BindingRequest<'_>) -> Binding {
+    Binding {
+        source,
+        destination: request.destination,
+        routing_key: request.routing_key.into(),
+        arguments: TableBuf::sorted(request.arguments),
+    }
+}

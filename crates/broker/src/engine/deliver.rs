@@ -1,0 +1,254 @@
+//! Delivering: what lies in the inbox becomes frames in the output.
+//!
+//! Delivery tags are given here, by the connection that owns the channel. Nothing is encoded
+//! while the output is full, so that a peer who does not read costs one output and one window.
+
+use std::sync::Arc;
+
+use leveret_wire::{
+    FRAME_END, FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, FrameKind, ReplyCode, method::basic, write_frame,
+};
+
+use super::{
+    connection::Connection,
+    inbox::{Letter, Run},
+    output::Output,
+    sources::Delivery,
+};
+use crate::{
+    Location,
+    session::Publish,
+    store::{Chunk, Record},
+};
+
+/// Messages encoded in one turn.
+const TURN_MESSAGES_MAX: usize = 4096;
+// Bodies under this size are cheaper to copy into the output than to reference from a vectored
+// write, by the first measurements; the benchmark of the output is to settle it.
+const COPY_BODY_OCTETS_MAX: usize = 4096;
+
+impl Connection {
+    /// Encodes what lies in the inbox, until it is empty, the output is full or the turn ends.
+    /// True in the last case: the inbox was not looked into again, so nobody would wake us.
+    pub(super) fn read_mail(&mut self) -> bool {
+        let mut budget = TURN_MESSAGES_MAX;
+        while budget > 0 {
+            if self.output.is_full() {
+                return false;
+            }
+            if self.reader.next_run == self.reader.mail.runs.len() && !self.next_mail() {
+                return false;
+            }
+            self.deliver_run(&mut budget);
+        }
+        true
+    }
+
+    /// Takes new mail once the old is read. False when there is none.
+    fn next_mail(&mut self) -> bool {
+        let reader = &mut self.reader;
+        for source in std::mem::take(&mut reader.mail.cancelled) {
+            self.consumer_cancelled(source);
+        }
+        let reader = &mut self.reader;
+        reader.mail.clear();
+        (reader.next_run, reader.next_letter) = (0, 0);
+        self.inbox.take(&mut reader.mail);
+        if reader.mail.runs.is_empty() {
+            for source in std::mem::take(&mut reader.mail.cancelled) {
+                self.consumer_cancelled(source);
+            }
+        }
+        !self.reader.mail.is_empty()
+    }
+
+    fn deliver_run(&mut self, budget: &mut usize) {
+        let Some(&run) = self.reader.mail.runs.get(self.reader.next_run) else { return };
+        let sent = self.encode_run(run, *budget);
+        *budget -= sent;
+        self.reader.next_letter += sent;
+        let rest = run.messages - sent;
+        if rest > 0 {
+            self.reader.mail.runs[self.reader.next_run].messages = rest;
+            return;
+        }
+        self.reader.next_run += 1;
+        if run.markers > 0 {
+            self.return_markers(run);
+        }
+    }
+
+    /// Returns how many messages of the run were encoded.
+    fn encode_run(&mut self, run: Run, budget: usize) -> usize {
+        let frame_max = self.session.tuned().frame_max;
+        let Some(source) = self.sources.find(run.source) else { return run.messages };
+        let channel_id = source.channel;
+        let Some(channel) = self.session.channel(channel_id) else { return run.messages };
+        let holds_credit = channel.data.credit.is_some();
+        let letters = &self.reader.mail.letters[self.reader.next_letter..];
+        let mut chunk: Option<(usize, Arc<Chunk>)> = None;
+        let mut freed = Vec::new();
+        let mut sent = 0;
+        for &Letter { location, position } in letters.iter().take(run.messages.min(budget)) {
+            if self.output.is_full() {
+                break;
+            }
+            sent += 1;
+            let delivery_tag = if source.no_ack {
+                freed.push(location);
+                channel.unacked.next_tag()
+            } else {
+                source.unacked += 1;
+                channel.unacked.push(Delivery { location, position, source: run.source, holds_credit })
+            };
+            let chunk = chunk_of(&self.engine.log, &mut chunk, location);
+            let record = chunk.record(location);
+            write_deliver(
+                self.output.buffer(),
+                channel_id,
+                &source.tag,
+                delivery_tag,
+                location.redelivered(),
+                &record,
+            );
+            write_content(&mut self.output, channel_id, chunk, &record, frame_max);
+        }
+        self.engine.release(freed);
+        sent
+    }
+
+    /// A part of the window is on its way out: the queue may hand out as much again.
+    fn return_markers(&mut self, run: Run) {
+        let Some(source) = self.sources.find(run.source) else { return };
+        let Some(slot) = source.slot else { return };
+        source.queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
+            queue.refill(slot, run.markers, body_octets, effects);
+        });
+    }
+
+    /// Appends `basic.get-ok` with its content.
+    pub(super) fn write_get_ok(
+        &mut self,
+        channel: u16,
+        delivery_tag: u64,
+        location: Location,
+        message_count: u32,
+    ) {
+        let chunk = self.engine.log.chunk(location);
+        let record = chunk.record(location);
+        write_frame(FrameKind::Method, channel, self.output.buffer(), |out| {
+            out.extend_from_slice(&[0, 60, 0, 71]);
+            out.extend_from_slice(&delivery_tag.to_be_bytes());
+            out.push(location.redelivered().into());
+            out.extend_from_slice(record.route);
+            out.extend_from_slice(&message_count.to_be_bytes());
+        });
+        let frame_max = self.session.tuned().frame_max;
+        write_content(&mut self.output, channel, &chunk, &record, frame_max);
+    }
+
+    /// Appends `basic.return` with its content.
+    pub(super) fn write_return(&mut self, publish: &Publish<'_>) {
+        self.say(
+            publish.channel,
+            basic::Return {
+                reply_code: ReplyCode::NoRoute.code(),
+                reply_text: ReplyCode::NoRoute.name().into(),
+                exchange: publish.exchange,
+                routing_key: publish.routing_key,
+            },
+        );
+        let frame_max = self.session.tuned().frame_max;
+        let out = self.output.buffer();
+        let header = leveret_wire::ContentHeader {
+            class_id: basic::CLASS_ID,
+            body_octets: publish.body.len() as u64,
+            property_octets: publish.property_octets,
+        };
+        write_frame(FrameKind::Header, publish.channel, out, |out| header.encode(out));
+        leveret_wire::write_body_frames(publish.channel, publish.body, frame_max, out);
+    }
+}
+
+/// The chunk of the location, which is mostly the one of the message before.
+#[inline]
+fn chunk_of<'c>(
+    log: &crate::store::MessageLog,
+    last: &'c mut Option<(usize, Arc<Chunk>)>,
+    location: Location,
+) -> &'c Arc<Chunk> {
+    match last {
+        Some((slot, _)) if *slot == location.chunk() => {}
+        _ => *last = Some((location.chunk(), log.chunk(location))),
+    }
+    &last.as_ref().expect("it was just set").1
+}
+
+/// The method frame of `basic.deliver`. Exchange and key stand in the record as they go out.
+#[inline]
+fn write_deliver(
+    out: &mut Vec<u8>,
+    channel: u16,
+    consumer_tag: &[u8],
+    delivery_tag: u64,
+    redelivered: bool,
+    record: &Record<'_>,
+) {
+    let payload_octets = 4 + 1 + consumer_tag.len() + 8 + 1 + record.route.len();
+    let size = u32::try_from(payload_octets).expect("three short strings are far below 4 GiB");
+    let [c0, c1] = channel.to_be_bytes();
+    let [s0, s1, s2, s3] = size.to_be_bytes();
+    let tag_octets = u8::try_from(consumer_tag.len()).expect("a consumer tag is a short string");
+    out.reserve(
+        payload_octets + FRAME_OVERHEAD_OCTETS + record.content_frames.len().min(COPY_BODY_OCTETS_MAX),
+    );
+    out.extend_from_slice(&[FrameKind::Method.octet(), c0, c1, s0, s1, s2, s3, 0, 60, 0, 60, tag_octets]);
+    out.extend_from_slice(consumer_tag);
+    out.extend_from_slice(&delivery_tag.to_be_bytes());
+    out.push(redelivered.into());
+    out.extend_from_slice(record.route);
+    out.push(FRAME_END);
+}
+
+/// Header and body frames. They stand in the record as they go out but for the channel, unless
+/// the consumer's frames are smaller than the body.
+#[inline]
+fn write_content(output: &mut Output, channel: u16, chunk: &Arc<Chunk>, record: &Record<'_>, frame_max: u32) {
+    let payload_octets_max = frame_max as usize - FRAME_OVERHEAD_OCTETS;
+    if record.body_octets > COPY_BODY_OCTETS_MAX || record.body_octets > payload_octets_max {
+        return write_large_content(output, channel, chunk, record, payload_octets_max);
+    }
+    let out = output.buffer();
+    let start = out.len();
+    let channel = channel.to_be_bytes();
+    out.extend_from_slice(record.content_frames);
+    out[start + 1..start + 3].copy_from_slice(&channel);
+    if record.body_octets > 0 {
+        let body_frame = start + record.header_frame_octets;
+        out[body_frame + 1..body_frame + 3].copy_from_slice(&channel);
+    }
+}
+
+/// Copies the header frame and refers to the body in the chunk.
+fn write_large_content(
+    output: &mut Output,
+    channel: u16,
+    chunk: &Arc<Chunk>,
+    record: &Record<'_>,
+    payload_octets_max: usize,
+) {
+    let out = output.buffer();
+    let start = out.len();
+    let [c0, c1] = channel.to_be_bytes();
+    out.extend_from_slice(&record.content_frames[..record.header_frame_octets]);
+    out[start + 1..start + 3].copy_from_slice(&[c0, c1]);
+    for piece in record.body().chunks(payload_octets_max) {
+        let size = u32::try_from(piece.len()).expect("a frame is far below 4 GiB");
+        let [s0, s1, s2, s3] = size.to_be_bytes();
+        let header: [u8; FRAME_HEADER_OCTETS] = [FrameKind::Body.octet(), c0, c1, s0, s1, s2, s3];
+        output.buffer().extend_from_slice(&header);
+        let offset = chunk.offset_of(piece);
+        output.push_chunk(chunk, offset, offset + piece.len());
+        output.buffer().push(FRAME_END);
+    }
+}

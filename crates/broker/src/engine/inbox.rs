@@ -1,0 +1,136 @@
+//! A connection's inbox: what other threads have for it.
+//!
+//! A leaf lock: whoever holds it asks for no other. Invariant: what lies in an inbox is either
+//! seen by its owner's next look, or its owner was woken after it was put there.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::sources::SourceId;
+use crate::{Location, model::queue::Position};
+
+/// Makes the driver look at a connection again.
+pub trait Wake: Send + Sync {
+    /// May be called from any thread, and more than once; must not block.
+    fn wake(&self);
+}
+
+/// Messages for one consumer, the next ones of the mail.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) source: SourceId,
+    pub(super) messages: usize,
+    /// Parts of the window that come back behind the run.
+    pub(super) markers: u32,
+}
+
+/// A message for a consumer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Letter {
+    pub(super) location: Location,
+    pub(super) position: Position,
+}
+
+/// What came since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Mail {
+    pub(super) runs: Vec<Run>,
+    pub(super) letters: Vec<Letter>,
+    /// Consumers whose queue is gone.
+    pub(super) cancelled: Vec<SourceId>,
+}
+
+impl Mail {
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.cancelled.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.runs.clear();
+        self.letters.clear();
+        self.cancelled.clear();
+    }
+}
+
+#[derive(Default)]
+struct State {
+    mail: Mail,
+    woken: bool,
+}
+
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    waker: Box<dyn Wake>,
+}
+
+impl Inbox {
+    pub(super) fn new(waker: Box<dyn Wake>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), waker })
+    }
+
+    /// Wakes the owner unless that was done since its last look.
+    pub(super) fn wake(&self) {
+        let was_woken = std::mem::replace(&mut self.state.lock().woken, true);
+        if !was_woken {
+            self.waker.wake();
+        }
+    }
+
+    /// Puts a run of messages in. The caller wakes the owner afterwards, outside its own locks.
+    pub(super) fn put(&self, source: SourceId, markers: u32, letters: impl Iterator<Item = Letter>) {
+        let mut state = self.state.lock();
+        let before = state.mail.letters.len();
+        state.mail.letters.extend(letters);
+        let messages = state.mail.letters.len() - before;
+        match state.mail.runs.last_mut() {
+            Some(run) if run.source == source => {
+                run.messages += messages;
+                run.markers += markers;
+            }
+            _ => state.mail.runs.push(Run { source, messages, markers }),
+        }
+    }
+
+    /// Says that a consumer's queue is gone.
+    pub(super) fn put_cancelled(&self, source: SourceId) {
+        self.state.lock().mail.cancelled.push(source);
+        self.wake();
+    }
+
+    /// Swaps what is there for `mail`, which must be empty.
+    pub(super) fn take(&self, mail: &mut Mail) {
+        let mut state = self.state.lock();
+        state.woken = false;
+        std::mem::swap(&mut state.mail, mail);
+    }
+
+    /// Takes out the messages of one consumer that the owner has not seen yet.
+    pub(super) fn retract(&self, source: SourceId, retracted: &mut Vec<Letter>) {
+        retract(&mut self.state.lock().mail, 0, 0, source, retracted);
+    }
+}
+
+/// Takes the messages of one consumer out of the mail, from that run and letter on.
+pub(super) fn retract(
+    mail: &mut Mail,
+    first_run: usize,
+    first_letter: usize,
+    source: SourceId,
+    retracted: &mut Vec<Letter>,
+) {
+    if !mail.runs.iter().skip(first_run).any(|run| run.source == source) {
+        return;
+    }
+    let mut letters = mail.letters.split_off(first_letter).into_iter();
+    for run in mail.runs.iter_mut().skip(first_run) {
+        let own = letters.by_ref().take(run.messages);
+        if run.source == source {
+            retracted.extend(own);
+            run.messages = 0;
+            run.markers = 0;
+        } else {
+            mail.letters.extend(own);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Routes, kept by exchange and key for as long as they hold.
+//!
+//! Invariant: a kept route is used only while every version that it rests on stands.
+
+use std::{
+    hash::{DefaultHasher, Hasher as _},
+    sync::Arc,
+};
+
+use leveret_wire::{ShortStr, Table};
+use smallvec::smallvec;
+
+use super::{queue_cell::QueueCell, vhost::Vhost};
+use crate::{
+    Refusal,
+    model::{exchange::RoutingInput, topology::Route},
+};
+
+/// Routes that a connection keeps. A power of two.
+const ROUTES_KEPT_MAX: usize = 64;
+
+pub(super) type QueueRoute = Route<Arc<QueueCell>>;
+
+struct Kept {
+    exchange: Box<[u8]>,
+    routing_key: Box<[u8]>,
+    route: Arc<QueueRoute>,
+}
+
+/// A connection's routes of late, in a table where a new one takes the place of another.
+#[derive(Default)]
+pub(super) struct RouteCache {
+    kept: Vec<Option<Kept>>,
+}
+
+impl RouteCache {
+    /// Where a message goes.
+    pub(super) fn route(
+        &mut self,
+        vhost: &Vhost,
+        exchange: ShortStr<'_>,
+        routing_key: ShortStr<'_>,
+        headers: Table<'_>,
+    ) -> Result<Arc<QueueRoute>, Refusal> {
+        let at = place(exchange, routing_key);
+        if let Some(Some(kept)) = self.kept.get(at)
+            && *kept.routing_key == *routing_key.as_bytes()
+            && *kept.exchange == *exchange.as_bytes()
+            && kept.route.is_current()
+        {
+            return Ok(Arc::clone(&kept.route));
+        }
+        let (route, by_key) =
+            find_route(vhost, exchange, RoutingInput { routing_key: routing_key.as_bytes(), headers })?;
+        let route = Arc::new(route);
+        if by_key {
+            if self.kept.is_empty() {
+                self.kept.resize_with(ROUTES_KEPT_MAX, || None);
+            }
+            self.kept[at] = Some(Kept {
+                exchange: exchange.as_bytes().into(),
+                routing_key: routing_key.as_bytes().into(),
+                route: Arc::clone(&route),
+            });
+        }
+        Ok(route)
+    }
+
+    /// Forgets all of them, when the connection goes.
+    pub(super) fn clear(&mut self) {
+        self.kept = Vec::new();
+    }
+}
+
+/// The table is small and each of its places is taken by whoever came last, so that a peer who
+/// knows the function gains nothing but misses of its own.
+fn place(exchange: ShortStr<'_>, routing_key: ShortStr<'_>) -> usize {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(exchange.as_bytes());
+    hasher.write_u8(0xff);
+    hasher.write(routing_key.as_bytes());
+    usize::try_from(hasher.finish() % ROUTES_KEPT_MAX as u64).expect("a small number")
+}
+
+/// The route, and whether it depends on the key alone.
+fn find_route(
+    vhost: &Vhost,
+    exchange: ShortStr<'_>,
+    input: RoutingInput<'_>,
+) -> Result<(QueueRoute, bool), Refusal> {
+    if exchange.is_empty() {
+        return Ok(default_route(vhost, input.routing_key));
+    }
+    let topology = vhost.topology.read();
+    let found = exchange.to_str().and_then(|name| topology.exchange(name));
+    let Some((id, exchange)) = found else {
+        return Err(Refusal::NoExchange { exchange: exchange.to_string(), vhost: vhost.name.to_string() });
+    };
+    if exchange.declaration.internal {
+        let exchange = exchange.name.to_string();
+        return Err(Refusal::InternalExchange { exchange, vhost: vhost.name.to_string() });
+    }
+    let by_key = topology.routes_by_key(id);
+    Ok((topology.route(id, input), by_key))
+}
+
+/// The default exchange has every queue bound by its name, without bindings of its own. A name
+/// that no queue has is looked up each time, for nothing says when it will have one.
+fn default_route(vhost: &Vhost, name: &[u8]) -> (QueueRoute, bool) {
+    let topology = vhost.topology.read();
+    match str::from_utf8(name).ok().and_then(|name| topology.queue(name)) {
+        Some((_, queue)) => {
+            let versions = smallvec![(Arc::clone(&queue.liveness), 0)];
+            (Route { queues: vec![Arc::clone(queue)], versions }, true)
+        }
+        None => (Route { queues: Vec::new(), versions: smallvec![] }, false),
+    }
+}

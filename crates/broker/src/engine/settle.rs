@@ -1,0 +1,164 @@
+//! Settling deliveries: acknowledged, refused, or put back.
+//!
+//! Acknowledgements of a read batch are counted for each source and brought to its queue in one
+//! step. Invariant: a delivery leaves its channel's map exactly once, and its reference goes
+//! with it, back to the log or to its queue.
+
+use std::sync::Arc;
+
+use super::{
+    connection::Connection,
+    sources::{Delivery, SourceId},
+};
+use crate::{Location, Refusal, session::UnknownDeliveryTag};
+
+/// Acknowledgements of a read batch that their queues do not know of yet.
+#[derive(Default)]
+pub(super) struct SettleBatch {
+    /// How many of each source, in the order in which they came.
+    counts: Vec<(SourceId, u32)>,
+    /// Channels whose shared prefetch has room again.
+    credited: Vec<u16>,
+    freed: Vec<Location>,
+    taken: Vec<Delivery>,
+}
+
+impl SettleBatch {
+    fn count(&mut self, source: SourceId) {
+        match self.counts.last_mut() {
+            Some((last, count)) if *last == source => *count += 1,
+            _ => match self.counts.iter_mut().find(|(other, _)| *other == source) {
+                Some((_, count)) => *count += 1,
+                None => self.counts.push((source, 1)),
+            },
+        }
+    }
+}
+
+impl From<UnknownDeliveryTag> for Refusal {
+    fn from(unknown: UnknownDeliveryTag) -> Self {
+        Self::UnknownDeliveryTag(unknown.0)
+    }
+}
+
+impl Connection {
+    /// `basic.ack`, and `basic.nack` and `basic.reject` without requeue.
+    pub(super) fn acknowledge(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<(), Refusal> {
+        let mut taken = self.take_unacked(channel, tag, multiple)?;
+        for delivery in taken.drain(..) {
+            self.settles.freed.push(delivery.location);
+            self.settles.count(delivery.source);
+            self.give_back_credit(channel, &delivery);
+        }
+        self.settles.taken = taken;
+        Ok(())
+    }
+
+    /// `basic.nack` and `basic.reject` with requeue.
+    pub(super) fn reject_to_queue(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<(), Refusal> {
+        let taken = self.take_unacked(channel, tag, multiple)?;
+        self.flush_settles();
+        self.requeue(channel, &taken);
+        Ok(())
+    }
+
+    fn take_unacked(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<Vec<Delivery>, Refusal> {
+        let mut taken = std::mem::take(&mut self.settles.taken);
+        let unacked = &mut self.session.channel(channel).expect("the session found it open").unacked;
+        if multiple {
+            unacked.take_through(tag, &mut taken)?;
+        } else {
+            taken.push(unacked.take(tag)?);
+        }
+        Ok(taken)
+    }
+
+    fn give_back_credit(&mut self, channel: u16, delivery: &Delivery) {
+        if !delivery.holds_credit {
+            return;
+        }
+        let Some(open) = self.session.channel(channel) else { return };
+        if let Some(credit) = &open.data.credit {
+            credit.give_back(1);
+            if !self.settles.credited.contains(&channel) {
+                self.settles.credited.push(channel);
+            }
+        }
+    }
+
+    /// Puts deliveries back into their queues, each queue in one step.
+    pub(super) fn requeue(&mut self, channel: u16, deliveries: &[Delivery]) {
+        let mut deliveries = deliveries.to_vec();
+        deliveries.sort_by_key(|delivery| delivery.source);
+        for delivery in &deliveries {
+            self.give_back_credit(channel, delivery);
+        }
+        for run in deliveries.chunk_by(|one, other| one.source == other.source) {
+            self.requeue_run(run);
+        }
+        self.wake_credited();
+    }
+
+    /// Deliveries of one source.
+    pub(super) fn requeue_run(&mut self, run: &[Delivery]) {
+        let id = run[0].source;
+        let count = u32::try_from(run.len()).expect("fewer than 2^32 deliveries");
+        let source = self.sources.of(id);
+        source.unacked -= count;
+        let slot = source.slot;
+        let queue = Arc::clone(&source.queue);
+        let done = queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
+            let messages = run.iter().map(|delivery| (delivery.position, delivery.location.as_redelivered()));
+            queue.requeue(messages, slot, count, body_octets, effects);
+        });
+        if done.is_none() {
+            self.engine.release(run.iter().map(|delivery| delivery.location));
+        }
+        self.sources.tidy(id);
+    }
+
+    /// Brings the counted acknowledgements to their queues.
+    pub(super) fn flush_settles(&mut self) {
+        if self.settles.counts.is_empty() {
+            return;
+        }
+        let mut freed = std::mem::take(&mut self.settles.freed);
+        self.engine.release(freed.drain(..));
+        self.settles.freed = freed;
+        let mut counts = std::mem::take(&mut self.settles.counts);
+        for (id, count) in counts.drain(..) {
+            self.settle_source(id, count);
+        }
+        self.settles.counts = counts;
+        self.wake_credited();
+    }
+
+    fn settle_source(&mut self, id: SourceId, count: u32) {
+        let source = self.sources.of(id);
+        source.unacked -= count;
+        let slot = source.slot;
+        source.queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
+            queue.settle(slot, count, body_octets, effects);
+        });
+        self.sources.tidy(id);
+    }
+
+    /// A channel's shared prefetch has room: every consumer of the channel may want it.
+    fn wake_credited(&mut self) {
+        for channel in std::mem::take(&mut self.settles.credited) {
+            let Some(open) = self.session.channel(channel) else { continue };
+            let consumers: Vec<_> = open.data.consumers.values().copied().collect();
+            for id in consumers {
+                self.wake_consumer(id);
+            }
+        }
+    }
+
+    pub(super) fn wake_consumer(&mut self, id: SourceId) {
+        let Some(source) = self.sources.find(id) else { return };
+        let Some(slot) = source.slot else { return };
+        source.queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
+            queue.wake(slot, body_octets, effects);
+        });
+    }
+}

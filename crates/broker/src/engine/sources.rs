@@ -1,0 +1,80 @@
+//! Where a connection's deliveries come from: its consumers, and queues it gets from.
+//!
+//! Invariant: a source is there as long as it is a consumer or a delivery of its own is
+//! unacknowledged.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::queue_cell::QueueCell;
+use crate::{
+    Location,
+    model::queue::{ConsumerSlot, Position},
+};
+
+/// A source of this connection. A number of its own tells it from an earlier one in its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SourceId {
+    slot: usize,
+    serial: u64,
+}
+
+/// An unacknowledged delivery.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delivery {
+    pub(super) location: Location,
+    pub(super) position: Position,
+    pub(super) source: SourceId,
+    /// Whether it counts in the channel's shared prefetch.
+    pub(super) holds_credit: bool,
+}
+
+/// A consumer, or a queue that is got from.
+pub(super) struct Source {
+    pub(super) channel: u16,
+    pub(super) queue: Arc<QueueCell>,
+    pub(super) tag: Box<[u8]>,
+    pub(super) no_ack: bool,
+    /// Its place in the queue, while it is a consumer.
+    pub(super) slot: Option<ConsumerSlot>,
+    pub(super) unacked: u32,
+    serial: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Sources {
+    slots: Slab<Source>,
+    last_serial: u64,
+}
+
+impl Sources {
+    pub(super) fn insert(
+        &mut self,
+        channel: u16,
+        queue: Arc<QueueCell>,
+        tag: &[u8],
+        no_ack: bool,
+    ) -> SourceId {
+        self.last_serial += 1;
+        let serial = self.last_serial;
+        let source = Source { channel, queue, tag: tag.into(), no_ack, slot: None, unacked: 0, serial };
+        SourceId { slot: self.slots.insert(source), serial }
+    }
+
+    pub(super) fn find(&mut self, id: SourceId) -> Option<&mut Source> {
+        self.slots.get_mut(id.slot).filter(|source| source.serial == id.serial)
+    }
+
+    /// The source of a delivery that is not settled.
+    pub(super) fn of(&mut self, id: SourceId) -> &mut Source {
+        self.find(id).expect("a source stays while its deliveries do")
+    }
+
+    /// Forgets the source if nothing needs it.
+    pub(super) fn tidy(&mut self, id: SourceId) {
+        if self.find(id).is_some_and(|source| source.slot.is_none() && source.unacked == 0) {
+            self.slots.remove(id.slot);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Taking down a channel or a connection: consumers off their queues, deliveries put back,
+//! exclusive queues deleted.
+//!
+//! Done in slices, because a connection may have a hundred thousand queues; nothing more is read
+//! from it until all is done. Invariant: the answer that says so (`close-ok`) comes last.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use leveret_wire::method::{channel as channel_method, connection};
+
+use super::{
+    connection::{ChannelData, Connection},
+    queue_cell::QueueCell,
+    sources::{Delivery, SourceId},
+};
+use crate::{Location, session::Channel};
+
+/// Queues stepped in one turn.
+const TURN_STEPS_MAX: usize = 256;
+/// Deliveries put back in one step, and the cost of a step in them.
+const STEP_DELIVERIES_MAX: usize = 4096;
+/// References given back in one turn.
+const TURN_FREES_MAX: usize = 16 * 1024;
+
+/// What follows when all is taken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Nothing,
+    ChannelCloseOk(u16),
+    ConnectionCloseOk,
+    /// The session takes and awaits nothing more.
+    End,
+}
+
+/// What is left to take down.
+pub(super) struct Teardown {
+    consumers: VecDeque<SourceId>,
+    deliveries: BTreeMap<SourceId, VecDeque<Delivery>>,
+    queues: VecDeque<Arc<QueueCell>>,
+    then: Then,
+}
+
+/// References to give back, a slice at a time.
+#[derive(Default)]
+pub(super) struct Frees {
+    pending: VecDeque<VecDeque<Location>>,
+}
+
+impl Frees {
+    pub(super) fn push(&mut self, locations: VecDeque<Location>) {
+        if !locations.is_empty() {
+            self.pending.push_back(locations);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+impl Teardown {
+    fn new(then: Then) -> Self {
+        Self { consumers: VecDeque::new(), deliveries: BTreeMap::new(), queues: VecDeque::new(), then }
+    }
+
+    fn add_channel(&mut self, mut channel: Channel<ChannelData, Delivery>) {
+        self.consumers.extend(channel.data.consumers.values());
+        let mut taken = Vec::new();
+        channel.unacked.take_through(0, &mut taken).expect("tag 0 takes all there are");
+        for delivery in taken {
+            self.deliveries.entry(delivery.source).or_default().push_back(delivery);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.consumers.is_empty() && self.deliveries.is_empty() && self.queues.is_empty()
+    }
+}
+
+impl Connection {
+    /// The peer closes a channel.
+    pub(super) fn close_channel(&mut self, id: u16) {
+        let channel = self.session.remove_channel(id);
+        self.tear_down_channel(channel, Some(id));
+    }
+
+    /// A channel is gone; `answer` is its number if the peer awaits an answer.
+    pub(super) fn tear_down_channel(
+        &mut self,
+        channel: Option<Channel<ChannelData, Delivery>>,
+        answer: Option<u16>,
+    ) {
+        let mut teardown = Teardown::new(answer.map_or(Then::Nothing, Then::ChannelCloseOk));
+        if let Some(channel) = channel {
+            teardown.add_channel(channel);
+        }
+        self.teardowns.push_back(teardown);
+        self.run_teardowns();
+    }
+
+    /// The connection goes with all that it has.
+    pub(super) fn tear_down(&mut self, then: Then) {
+        let mut teardown = Teardown::new(then);
+        for (_, channel) in self.session.take_channels() {
+            teardown.add_channel(channel);
+        }
+        teardown.queues = self.exclusive.values().cloned().collect();
+        if then == Then::End {
+            self.end();
+        }
+        self.routes.clear();
+        self.teardowns.push_back(teardown);
+    }
+
+    /// Takes down what is to go, as far as the turn goes.
+    pub(super) fn run_teardowns(&mut self) {
+        let mut budget = TURN_STEPS_MAX;
+        while budget > 0 {
+            let Some(mut teardown) = self.teardowns.pop_front() else { return };
+            while budget > 0 && !teardown.is_done() {
+                budget -= 1;
+                self.teardown_step(&mut teardown);
+            }
+            if !teardown.is_done() {
+                return self.teardowns.push_front(teardown);
+            }
+            self.torn_down(teardown.then);
+        }
+    }
+
+    fn teardown_step(&mut self, teardown: &mut Teardown) {
+        if let Some(id) = teardown.consumers.pop_front() {
+            return self.stop_consumer(id);
+        }
+        if let Some(mut entry) = teardown.deliveries.first_entry() {
+            let deliveries = entry.get_mut();
+            let count = deliveries.len().min(STEP_DELIVERIES_MAX);
+            let run: Vec<_> = deliveries.drain(..count).collect();
+            if deliveries.is_empty() {
+                entry.remove();
+            }
+            return self.requeue_run(&run);
+        }
+        if let Some(queue) = teardown.queues.pop_front() {
+            let vhost = self.open_vhost_handle();
+            let Ok(_messages) = self.remove_queue(&vhost, &queue, |_| Ok::<(), std::convert::Infallible>(()));
+        }
+    }
+
+    fn torn_down(&mut self, then: Then) {
+        match then {
+            Then::Nothing => {}
+            Then::ChannelCloseOk(channel) => self.say(channel, channel_method::CloseOk {}),
+            Then::ConnectionCloseOk => {
+                tracing::info!(connection = %self.peer().name, vhost = self.vhost_name(), "connection closed");
+                self.say(0, connection::CloseOk {});
+                self.end();
+            }
+            Then::End => self.session.end(),
+        }
+    }
+
+    /// Gives references back, as far as the turn goes.
+    pub(super) fn run_frees(&mut self) {
+        let mut budget = TURN_FREES_MAX;
+        while budget > 0 {
+            let Some(mut locations) = self.frees.pending.pop_front() else { return };
+            let count = locations.len().min(budget);
+            budget -= count;
+            self.engine.release(locations.drain(..count));
+            if !locations.is_empty() {
+                self.frees.pending.push_front(locations);
+            }
+        }
+    }
+}

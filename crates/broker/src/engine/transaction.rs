@@ -1,0 +1,135 @@
+//! Transactions: publishes and acknowledgements held back until a commit.
+//!
+//! Checks are made when a method comes, as RabbitMQ makes them: a missing exchange and a bad
+//! acknowledgement are told at once, an unroutable mandatory message at commit. Invariant: what
+//! is held counts as memory only of this connection, and goes with the channel.
+
+use std::collections::BTreeSet;
+
+use leveret_wire::{ShortStr, method::tx};
+
+use super::connection::Connection;
+use crate::{
+    Refusal,
+    session::{ChannelMode, Publish},
+};
+
+/// A publish that is held back.
+#[derive(Debug)]
+struct HeldPublish {
+    exchange: Box<[u8]>,
+    routing_key: Box<[u8]>,
+    mandatory: bool,
+    property_octets: Box<[u8]>,
+    body: Box<[u8]>,
+}
+
+/// An acknowledgement that is held back.
+#[derive(Debug, Clone, Copy)]
+struct HeldSettle {
+    tag: u64,
+    multiple: bool,
+    requeue: bool,
+}
+
+/// What a transactional channel holds back.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    publishes: Vec<HeldPublish>,
+    settles: Vec<HeldSettle>,
+    /// Deliveries that the held acknowledgements name.
+    settled_tags: BTreeSet<u64>,
+}
+
+impl Transaction {
+    pub(super) fn hold_publish(&mut self, publish: &Publish<'_>) {
+        self.publishes.push(HeldPublish {
+            exchange: publish.exchange.as_bytes().into(),
+            routing_key: publish.routing_key.as_bytes().into(),
+            mandatory: publish.mandatory,
+            property_octets: publish.property_octets.into(),
+            body: publish.body.into(),
+        });
+    }
+}
+
+impl HeldPublish {
+    fn as_publish(&self, channel: u16) -> Publish<'_> {
+        let short = |octets| ShortStr::new(octets).expect("it was a short string when it came");
+        Publish {
+            channel,
+            exchange: short(&self.exchange),
+            routing_key: short(&self.routing_key),
+            mandatory: self.mandatory,
+            immediate: false,
+            property_octets: &self.property_octets,
+            body: &self.body,
+        }
+    }
+}
+
+impl Connection {
+    /// An acknowledgement or refusal: carried out, or held back by a transaction.
+    pub(super) fn settle(
+        &mut self,
+        channel: u16,
+        tag: u64,
+        multiple: bool,
+        requeue: bool,
+    ) -> Result<(), Refusal> {
+        let open = self.channel(channel);
+        if matches!(open.mode, ChannelMode::Transaction) {
+            let tags = open.unacked.tags(tag, multiple)?;
+            let held = &mut open.data.transaction;
+            if held.settled_tags.contains(&tag) {
+                return Err(Refusal::UnknownDeliveryTag(tag));
+            }
+            held.settled_tags.extend(tags);
+            held.settles.push(HeldSettle { tag, multiple, requeue });
+            return Ok(());
+        }
+        if requeue {
+            self.reject_to_queue(channel, tag, multiple)
+        } else {
+            self.acknowledge(channel, tag, multiple)
+        }
+    }
+
+    pub(super) fn commit(&mut self, channel: u16) -> Result<(), Refusal> {
+        let held = self.take_transaction(channel)?;
+        for publish in &held.publishes {
+            // An exchange that was deleted since takes its messages along.
+            let _gone = self.publish_committed(publish.as_publish(channel));
+        }
+        for settle in held.settles {
+            let HeldSettle { tag, multiple, requeue } = settle;
+            if requeue {
+                self.reject_to_queue(channel, tag, multiple)?
+            } else {
+                self.acknowledge(channel, tag, multiple)?
+            }
+        }
+        self.flush_settles();
+        self.flush_publishes();
+        while self.publishes.is_flushing() {
+            // A commit is answered when all of it is done, so it is the one thing without slices.
+            self.flush_publishes();
+        }
+        self.say(channel, tx::CommitOk {});
+        Ok(())
+    }
+
+    pub(super) fn roll_back(&mut self, channel: u16) -> Result<(), Refusal> {
+        self.take_transaction(channel)?;
+        self.say(channel, tx::RollbackOk {});
+        Ok(())
+    }
+
+    fn take_transaction(&mut self, channel: u16) -> Result<Transaction, Refusal> {
+        let open = self.channel(channel);
+        match open.mode {
+            ChannelMode::Transaction => Ok(std::mem::take(&mut open.data.transaction)),
+            _ => Err(Refusal::NotTransactional),
+        }
+    }
+}

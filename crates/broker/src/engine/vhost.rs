@@ -1,0 +1,19 @@
+//! A virtual host: a name and a map of its own.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::queue_cell::QueueCell;
+use crate::model::topology::Topology;
+
+pub(super) struct Vhost {
+    pub(super) name: Box<str>,
+    pub(super) topology: RwLock<Topology<Arc<QueueCell>>>,
+}
+
+impl Vhost {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.into(), topology: RwLock::new(Topology::new()) }
+    }
+}
