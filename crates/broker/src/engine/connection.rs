@@ -54,7 +54,10 @@ pub enum Reading {
     /// As soon as it has something.
     Now,
     /// Not before that time, by the monotonic clock.
-    From { monotonic_millis: u64 },
+    From {
+        /// By the monotonic clock.
+        monotonic_millis: u64,
+    },
     /// Not until the connection is woken.
     Paused,
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 /// What is sent for a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of the methods")]
 pub enum Confirm {
     /// The broker has taken every publish up to this one.
     Ack { delivery_tag: u64, multiple: bool },

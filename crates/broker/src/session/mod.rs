@@ -35,6 +35,7 @@ pub type MethodIds = (u16, u16);
 
 /// What a peer asks for, once the protocol has nothing against it.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the variants say what their fields are")]
 pub enum Call<'i> {
     /// Credentials to check.
     Login { mechanism: ShortStr<'i>, response: &'i [u8] },
@@ -60,6 +61,7 @@ pub enum Call<'i> {
 
 /// Why a session cannot go on as it is.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the variants say what their fields are")]
 pub enum Failure {
     /// A channel or the connection is closed with this refusal, as its code says.
     Refused { channel: u16, ids: MethodIds, refusal: Refusal },

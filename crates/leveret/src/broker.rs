@@ -1,0 +1,251 @@
+//! A broker to start, to ask for its address, and to stop.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use leveret_broker::engine::{Config, Engine, Entropy, User};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use thiserror::Error;
+use tokio::runtime::Runtime;
+
+use crate::{clock::Clock, listener, memory};
+
+/// How long connections may take to close when the broker stops.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+const SHUTDOWN_LOOK: Duration = Duration::from_millis(2);
+/// Threads, unless the machine has fewer cores.
+const WORKERS_MAX: usize = 8;
+
+/// Why a broker does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Somebody listens there already.
+    #[error("{address} is in use by another program")]
+    AddressInUse {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// No threads could be had.
+    #[error("cannot start the broker's threads")]
+    Threads {
+        /// What the operating system says.
+        source: io::Error,
+    },
+}
+
+/// A broker that runs in this process. Dropping it stops it; [`Broker::shutdown`] also tells its
+/// clients and waits for them.
+#[derive(Debug)]
+pub struct Broker {
+    engine: Arc<Engine>,
+    addresses: Vec<SocketAddr>,
+    /// Taken when it stops.
+    runtime: Option<Runtime>,
+}
+
+/// Sets a broker up.
+#[derive(Debug, Clone)]
+pub struct BrokerBuilder {
+    addresses: Vec<SocketAddr>,
+    config: Config,
+    workers: Option<usize>,
+}
+
+impl Broker {
+    /// A broker on a free port of 127.0.0.1, with RabbitMQ's default user guest and virtual host
+    /// `/`, unless the builder is told otherwise.
+    #[must_use]
+    pub fn builder() -> BrokerBuilder {
+        let config =
+            Config { memory_watermark_octets: memory::default_watermark_octets(), ..Config::default() };
+        BrokerBuilder { addresses: Vec::new(), config, workers: None }
+    }
+
+    /// Where it listens, in the order in which it was told to; ports are the true ones.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A URI by which any AMQP 0-9-1 client connects: the first address, the first user and the
+    /// first virtual host.
+    #[must_use]
+    pub fn amqp_uri(&self) -> String {
+        let config = self.engine.config();
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let login =
+            config.users.first().map(|user| format!("{}:{}@", encode(&user.name), encode(&user.password)));
+        let vhost = config.vhosts.first().map_or_else(String::new, |vhost| encode(vhost));
+        format!("amqp://{}{}/{vhost}", login.unwrap_or_default(), self.addresses[0])
+    }
+
+    /// How many connections there are, those in their handshake among them.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.engine.connection_count()
+    }
+
+    /// How many queues there are in all virtual hosts.
+    #[must_use]
+    pub fn queue_count(&self) -> usize {
+        self.engine.queue_count()
+    }
+
+    /// Octets that messages cost now, by the broker's own count.
+    #[must_use]
+    pub fn memory_octets(&self) -> u64 {
+        self.engine.memory_octets()
+    }
+
+    /// Closes all connections with reply code 320, waits until they are gone (at most a few
+    /// seconds), and stops.
+    pub async fn shutdown(mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        self.engine.stop();
+        let engine = Arc::clone(&self.engine);
+        let gone = runtime.spawn(tokio::time::timeout(SHUTDOWN_MAX, async move {
+            while engine.connection_count() > 0 {
+                tokio::time::sleep(SHUTDOWN_LOOK).await;
+            }
+        }));
+        if !matches!(gone.await, Ok(Ok(()))) {
+            tracing::warn!("some connections did not close in time and were dropped");
+        }
+        runtime.shutdown_background();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.engine.stop();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl BrokerBuilder {
+    /// Listens on that address; port 0 is a free one. May be called several times.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// Adds a user who may log in from anywhere. The first call replaces guest.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        if self.config.users.iter().all(|user| user.loopback_only) {
+            self.config.users.clear();
+        }
+        let user = User { name: name.to_owned(), password: password.to_owned(), loopback_only: false };
+        self.config.users.push(user);
+        self
+    }
+
+    /// Sets the only virtual host.
+    #[must_use]
+    pub fn virtual_host(mut self, name: &str) -> Self {
+        self.config.vhosts = vec![name.into()];
+        self
+    }
+
+    /// Octets of messages above which publishers are not read from. The default is a share of
+    /// the machine's memory, see [`memory::WATERMARK_PERCENT`].
+    #[must_use]
+    pub const fn memory_watermark_octets(mut self, octets: u64) -> Self {
+        self.config.memory_watermark_octets = octets;
+        self
+    }
+
+    /// The largest message taken, in octets of its body; at most 128 MiB, which is the default.
+    #[must_use]
+    pub fn message_octets_max(mut self, octets: u64) -> Self {
+        self.config.message_octets_max = octets.min(Config::MESSAGE_OCTETS_MAX);
+        self
+    }
+
+    /// Seconds between signs of life that are suggested to clients; 60 by default, 0 is none.
+    #[must_use]
+    pub const fn heartbeat_seconds(mut self, seconds: u16) -> Self {
+        self.config.heartbeat_seconds = seconds;
+        self
+    }
+
+    /// Channels that a connection may have open at a time; 2047 by default.
+    #[must_use]
+    pub const fn channel_max(mut self, channels: u16) -> Self {
+        self.config.channel_max = channels;
+        self
+    }
+
+    /// Threads of the broker; by default one for each core, at most eight.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers.max(1));
+        self
+    }
+
+    /// Starts the broker. It accepts connections when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`] when an address cannot be listened on; then nothing is left running.
+    #[allow(clippy::unused_async, reason = "starting may come to wait, for a data folder to be read")]
+    pub async fn start(mut self) -> Result<Broker, StartError> {
+        if self.addresses.is_empty() {
+            self.addresses.push((Ipv4Addr::LOCALHOST, 0).into());
+        }
+        let sockets = self.addresses.iter().map(|&address| bind(address)).collect::<Result<Vec<_>, _>>()?;
+        let runtime = self.runtime().map_err(|source| StartError::Threads { source })?;
+        let engine = Engine::new(self.config, Box::new(SystemEntropy));
+        let clock = Clock::new();
+        let mut addresses = Vec::new();
+        for socket in sockets {
+            let _inside = runtime.enter();
+            let listener = tokio::net::TcpListener::from_std(socket)
+                .and_then(|listener| Ok((listener.local_addr()?, listener)))
+                .map_err(|source| StartError::Threads { source });
+            let (address, listener) = listener?;
+            addresses.push(address);
+            runtime.spawn(listener::accept(listener, Arc::clone(&engine), clock));
+        }
+        Ok(Broker { engine, addresses, runtime: Some(runtime) })
+    }
+
+    fn runtime(&self) -> io::Result<Runtime> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(self.workers.unwrap_or_else(|| cores.min(WORKERS_MAX)))
+            .thread_name("leveret")
+            .enable_all()
+            .build()
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    listener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
+        _ => StartError::Listen { address, source },
+    })
+}
+
+/// The operating system's randomness.
+struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&mut self, octets: &mut [u8]) {
+        getrandom::fill(octets).expect("the operating system gives random octets");
+    }
+}

@@ -1,0 +1,145 @@
+//! A connection's task: its socket on one side, the engine's connection on the other.
+//!
+//! Decides when to read, write and wait; nothing that a client could see. Invariant: it ends when
+//! the engine's connection is finished, never before, so that what the peer had is given back.
+
+use std::{future::pending, io, io::IoSlice, pin::pin, sync::Arc, time::Duration};
+
+use leveret_broker::engine::{Connection, Engine, Peer, Reading, Wake};
+use tokio::{
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use crate::{
+    clock::Clock,
+    read_buffer::{Read, Remainder},
+};
+
+/// Parts of the output handed to one vectored write.
+const WRITE_PARTS_MAX: usize = 64;
+/// A deadline this far away stands for none.
+const NO_DEADLINE: Duration = Duration::from_secs(3600);
+
+struct NotifyTask(Arc<Notify>);
+
+impl Wake for NotifyTask {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Serves a connection that was just accepted, until it is over.
+pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, clock: Clock) {
+    let notify = Arc::new(Notify::new());
+    let mut connection =
+        Connection::new(&engine, peer, Box::new(NotifyTask(Arc::clone(&notify))), clock.now());
+    let mut remainder = Remainder::default();
+    let mut deadline = pin!(sleep_until(Instant::now() + NO_DEADLINE));
+    let mut writable = true;
+    loop {
+        let mut more = connection.advance(clock.now());
+        if writable {
+            let was_full = connection.output().is_full();
+            writable = write(&stream, &mut connection, clock);
+            more |= was_full && !connection.output().is_full();
+        }
+        if connection.is_finished() {
+            return;
+        }
+        if more {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        match wait(&stream, &connection, &remainder, &notify, deadline.as_mut(), writable, clock).await {
+            Ready::ToRead => {
+                if remainder.read(&stream, &mut connection, clock.now()) == Read::Closed {
+                    connection.disconnect(clock.now());
+                }
+            }
+            Ready::ToWrite => writable = true,
+            Ready::Otherwise => {}
+        }
+    }
+}
+
+enum Ready {
+    ToRead,
+    ToWrite,
+    Otherwise,
+}
+
+async fn wait(
+    stream: &TcpStream,
+    connection: &Connection,
+    remainder: &Remainder,
+    notify: &Notify,
+    mut deadline: std::pin::Pin<&mut Sleep>,
+    writable: bool,
+    clock: Clock,
+) -> Ready {
+    let reading = connection.reading();
+    let read_from = match reading {
+        Reading::From { monotonic_millis } => Some(monotonic_millis),
+        Reading::Now | Reading::Paused => None,
+    };
+    let next = [connection.next_deadline_millis(), read_from].into_iter().flatten().min();
+    let at = next.map_or_else(|| Instant::now() + NO_DEADLINE, |millis| clock.instant(millis));
+    // A deadline that moved away is left to fire early: that costs one look in a while, where
+    // moving it would cost something in every turn.
+    if deadline.is_elapsed() || at < deadline.deadline() {
+        deadline.as_mut().reset(at);
+    }
+    tokio::select! {
+        biased;
+        () = readable(stream, reading, remainder) => Ready::ToRead,
+        () = notify.notified() => Ready::Otherwise,
+        () = becomes_writable(stream, writable) => Ready::ToWrite,
+        () = deadline => Ready::Otherwise,
+    }
+}
+
+async fn readable(stream: &TcpStream, reading: Reading, remainder: &Remainder) {
+    if reading != Reading::Now {
+        return pending().await;
+    }
+    if remainder.is_whole() {
+        return;
+    }
+    // An error shows itself in the read that follows.
+    let _ = stream.readable().await;
+}
+
+async fn becomes_writable(stream: &TcpStream, writable: bool) {
+    if writable {
+        return pending().await;
+    }
+    // An error shows itself in the write that follows.
+    let _ = stream.writable().await;
+}
+
+/// Writes what the socket takes. False when it takes no more for now.
+fn write(stream: &TcpStream, connection: &mut Connection, clock: Clock) -> bool {
+    while !connection.output().is_empty() {
+        match write_parts(stream, connection) {
+            Ok(octets) => connection.sent(octets, clock.now()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => {
+                connection.disconnect(clock.now());
+                return true;
+            }
+        }
+    }
+    true
+}
+
+fn write_parts(stream: &TcpStream, connection: &Connection) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); WRITE_PARTS_MAX];
+    let mut count = 0;
+    for (slice, part) in slices.iter_mut().zip(connection.output().parts()) {
+        *slice = IoSlice::new(part);
+        count += 1;
+    }
+    if count == 1 { stream.try_write(&slices[0]) } else { stream.try_write_vectored(&slices[..count]) }
+}
