@@ -9,7 +9,7 @@ use crate::store::Chunk;
 
 /// Above this many octets unsent, nothing more is put in on behalf of consumers, and the peer is
 /// not read from.
-pub(super) const OUTPUT_OCTETS_MAX: usize = 256 * 1024;
+pub(super) const OUTPUT_OCTETS_MAX: usize = 128 * 1024;
 /// Octets already sent that may stand before unsent ones.
 const SENT_OCTETS_MAX: usize = 64 * 1024;
 /// Capacity that an empty buffer may keep.
