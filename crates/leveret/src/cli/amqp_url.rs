@@ -121,7 +121,10 @@ mod tests {
     #[test]
     fn several_are_split_at_commas_and_an_empty_value_is_none() {
         let urls: AmqpUrls = "amqp://a, amqp://b:1 ,".parse().expect("two");
-        assert_eq!(urls.0.iter().map(ToString::to_string).collect::<Vec<_>>(), ["amqp://a:5672", "amqp://b:1"]);
+        assert_eq!(
+            urls.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["amqp://a:5672", "amqp://b:1"]
+        );
         assert_eq!("".parse(), Ok(AmqpUrls::default()));
         assert!("amqp://a,nonsense".parse::<AmqpUrls>().is_err());
     }

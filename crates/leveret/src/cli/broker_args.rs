@@ -20,7 +20,14 @@ pub(crate) struct BrokerArgs {
     ///
     /// A URL is amqp://USER:PASSWORD@HOST:PORT/VHOST, each part but the host optional; ?heartbeat=SECONDS
     /// may follow. Without one the broker is looked for at --embedded-address.
-    #[arg(short, long = "url", visible_alias = "uri", value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
+    #[arg(
+        short,
+        long = "url",
+        visible_alias = "uri",
+        value_name = "URL",
+        env = "AMQP_URL",
+        hide_env_values = true
+    )]
     urls: Vec<AmqpUrls>,
 
     /// Where a broker is looked for, and may be hosted, when no URL is configured

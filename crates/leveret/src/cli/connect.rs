@@ -78,7 +78,8 @@ impl Connector {
             Some(stream) => Ok(AsyncTcpStream::Plain(stream.compat())),
             None => Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
         };
-        Connection::connector(url.uri().clone(), lapin::runtime::default_runtime()?, connect, properties).await
+        Connection::connector(url.uri().clone(), lapin::runtime::default_runtime()?, connect, properties)
+            .await
     }
 }
 
@@ -103,7 +104,9 @@ impl ConnectError {
 
     /// Whether a broker was there and said no.
     pub(crate) fn is_answer(&self) -> bool {
-        self.attempts.iter().any(|(_, error)| matches!(error, AttemptError::Amqp(error) if error.is_amqp_error()))
+        self.attempts
+            .iter()
+            .any(|(_, error)| matches!(error, AttemptError::Amqp(error) if error.is_amqp_error()))
     }
 
     /// Adds what the user can do about it.

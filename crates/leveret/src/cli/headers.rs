@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn what_could_not_be_sent_is_refused() {
-        for typed in ["novalue", "=x", "x-match=all", "x-leveret-no-newline=1", &format!("{}=1", "n".repeat(256))] {
+        for typed in
+            ["novalue", "=x", "x-match=all", "x-leveret-no-newline=1", &format!("{}=1", "n".repeat(256))]
+        {
             assert!(typed.parse::<Header>().is_err(), "{typed}");
         }
     }

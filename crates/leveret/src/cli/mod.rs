@@ -12,6 +12,7 @@ mod emit;
 mod exchange;
 mod failure;
 mod headers;
+mod receive;
 mod sever;
 mod sizes;
 mod stamp;
@@ -35,12 +36,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Emit(emit::EmitArgs),
+    Receive(receive::ReceiveArgs),
 }
 
 /// Parses the command line and runs the subcommand it names.
 pub(crate) fn run() -> Result<ExitCode, Failure> {
     match Cli::parse().command {
         Command::Emit(args) => emit::run(args),
+        Command::Receive(args) => receive::run(args),
     }
     .map(|()| ExitCode::SUCCESS)
 }

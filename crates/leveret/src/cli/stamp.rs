@@ -48,7 +48,8 @@ impl Stamp {
     pub(crate) fn parse(message_id: &str) -> Option<Self> {
         let (source, number) = message_id.strip_prefix(PREFIX)?.split_once('/')?;
         let (began_ms, random) = source.split_once('-')?;
-        let source = Source { began_ms: began_ms.parse().ok()?, random: u32::from_str_radix(random, 16).ok()? };
+        let source =
+            Source { began_ms: began_ms.parse().ok()?, random: u32::from_str_radix(random, 16).ok()? };
         let number = number.parse().ok().filter(|number| *number > 0)?;
         Some(Self { source, number })
     }
@@ -81,7 +82,16 @@ mod tests {
 
     #[test]
     fn ids_of_others_are_not_stamps() {
-        for id in ["", "42", "leveret/", "leveret/1-a/0", "leveret/1-a/x", "leveret/x-a/1", "leveret/1-z/1", "1-a/1"] {
+        for id in [
+            "",
+            "42",
+            "leveret/",
+            "leveret/1-a/0",
+            "leveret/1-a/x",
+            "leveret/x-a/1",
+            "leveret/1-z/1",
+            "1-a/1",
+        ] {
             assert_eq!(Stamp::parse(id), None, "{id}");
         }
     }

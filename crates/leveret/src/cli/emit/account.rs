@@ -66,7 +66,10 @@ mod tests {
             account.settle(outcome);
         }
         account.close(2);
-        assert_eq!(account.to_string(), "read 6, confirmed 1, returned 1, dropped 1, not confirmed 3; sent again 0");
+        assert_eq!(
+            account.to_string(),
+            "read 6, confirmed 1, returned 1, dropped 1, not confirmed 3; sent again 0"
+        );
         assert!(!account.is_clean());
     }
 

@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn only_the_last_line_can_be_unterminated() {
         let items = split(&[b"a\nb"], 100);
-        let ends: Vec<bool> = items.iter().map(|item| matches!(item, Item::Line(line) if line.terminated)).collect();
+        let ends: Vec<bool> =
+            items.iter().map(|item| matches!(item, Item::Line(line) if line.terminated)).collect();
         assert_eq!(ends, [true, false]);
     }
 

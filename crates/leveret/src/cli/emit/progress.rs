@@ -49,6 +49,10 @@ mod tests {
         for tick in 1..=100 {
             progress.rate(50 * u64::from(tick), start + INTERVAL * tick);
         }
-        assert_eq!(progress.rate(5000, start + INTERVAL * 101).round(), 225.0, "nine ticks of 50 and one of none");
+        assert_eq!(
+            progress.rate(5000, start + INTERVAL * 101).round(),
+            225.0,
+            "nine ticks of 50 and one of none"
+        );
     }
 }

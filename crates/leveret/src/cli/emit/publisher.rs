@@ -104,7 +104,8 @@ impl Publisher {
         let again: Vec<u64> = self.work.outbox.to_send_again().collect();
         if !again.is_empty() {
             let (count, lines) = (again.len(), ranges(again.into_iter()));
-            self.status.say(format!(" [*] connected to {}; sending {count} lines again: {lines}", session.link.url));
+            self.status
+                .say(format!(" [*] connected to {}; sending {count} lines again: {lines}", session.link.url));
         }
     }
 
@@ -172,7 +173,9 @@ async fn open(
     loop {
         let failure = match Session::open(connector, target).await {
             Ok(session) => return Ok(session),
-            Err(OpenError::Amqp(error)) if is_hopeless(&error) => return Err(Failure::Refused(reason(&error))),
+            Err(OpenError::Amqp(error)) if is_hopeless(&error) => {
+                return Err(Failure::Refused(reason(&error)));
+            }
             Err(OpenError::Amqp(error)) => Failure::Refused(reason(&error)),
             Err(OpenError::Connect(error)) if patience == Patience::UntilAnswered && error.is_answer() => {
                 return Err(error.into());

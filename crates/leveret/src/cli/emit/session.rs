@@ -136,7 +136,8 @@ impl Sender {
         let (channel, target) = (self.channel.clone(), Arc::clone(&self.target));
         let (body, properties) = (Arc::clone(&entry.line.body), self.target.properties(entry));
         Flight::Flying(Box::pin(async move {
-            let options = BasicPublishOptions { mandatory: target.mandatory, ..BasicPublishOptions::default() };
+            let options =
+                BasicPublishOptions { mandatory: target.mandatory, ..BasicPublishOptions::default() };
             let (exchange, key) = (target.exchange.clone(), target.routing_key.clone());
             let confirm = channel.basic_publish(exchange, key, options, &body, properties).await?;
             Ok(match confirm.await? {

@@ -34,7 +34,9 @@ impl Judge {
     pub(crate) fn judge(&mut self, error: &lapin::Error) -> Verdict {
         match verdict(reply_code(error)) {
             Verdict::OneLine => self.count(Verdict::OneLine),
-            Verdict::Again if reply_code(error) == Some(AMQPSoftError::NOTFOUND.get_id()) => self.count(Verdict::Again),
+            Verdict::Again if reply_code(error) == Some(AMQPSoftError::NOTFOUND.get_id()) => {
+                self.count(Verdict::Again)
+            }
             verdict => verdict,
         }
     }

@@ -76,7 +76,12 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(intake: Receiver<Batch>, status: Rc<Status>, stop: Stop, on_blocked: OnBlocked) -> Self {
+    pub(crate) fn new(
+        intake: Receiver<Batch>,
+        status: Rc<Status>,
+        stop: Stop,
+        on_blocked: OnBlocked,
+    ) -> Self {
         let now = Instant::now();
         Self {
             intake,
