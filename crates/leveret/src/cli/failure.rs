@@ -1,0 +1,73 @@
+//! Why a subcommand did not do what it was asked, and the exit code that says so.
+//!
+//! Invariant: every code here stands in the table of `docs/tools.md`, and a code has one meaning.
+
+use std::{error::Error, io, process::ExitCode};
+
+use super::connect::ConnectError;
+
+/// Everything that ends a subcommand with an exit code other than 0.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("cannot {what}")]
+    System { what: &'static str, source: io::Error },
+
+    #[error("{0}")]
+    Usage(String),
+
+    #[error(transparent)]
+    NoBroker(ConnectError),
+
+    #[error("the broker refused: {0}")]
+    Refused(String),
+
+    /// The account on stderr has said which lines; nothing is left to add.
+    #[error("not every line was confirmed")]
+    Incomplete,
+
+    #[error("cannot write to {target}: {detail}")]
+    Output { target: String, detail: String },
+
+    #[error("no room left to write to {target}: {detail}")]
+    DiskFull { target: String, detail: String },
+
+    #[error("no message for {waited}, and {missing} still to come")]
+    IdleBeforeCount { waited: humantime::Duration, missing: u64 },
+
+    #[error("cannot read the lines to send")]
+    Input(#[source] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::System { .. } => 1,
+            Self::Usage(_) => 2,
+            Self::NoBroker(error) if error.is_answer() => 4,
+            Self::NoBroker(_) => 3,
+            Self::Refused(_) => 4,
+            Self::Incomplete => 5,
+            Self::Output { .. } => 6,
+            Self::DiskFull { .. } => 7,
+            Self::IdleBeforeCount { .. } => 8,
+            Self::Input(_) => 9,
+        })
+    }
+
+    /// Prints the whole chain of causes, once.
+    pub(crate) fn report(&self) {
+        let mut line = format!("leveret: {self}");
+        let mut cause = self.source();
+        while let Some(source) = cause {
+            line.push_str(&format!(": {source}"));
+            cause = source.source();
+        }
+        eprintln!("{line}");
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::NoBroker(error)
+    }
+}

@@ -1,0 +1,57 @@
+//! What can be typed after `leveret`, and the way from there to the subcommand.
+//!
+//! Each subcommand parses its own arguments into types that cannot be wrong and runs itself; what they
+//! share (broker addresses, exchanges, status lines, exit codes) lies in the modules beside this file.
+//! Invariant: data goes to stdout, everything that is said about it goes to stderr.
+
+mod amqp_url;
+mod backoff;
+mod broker_args;
+mod connect;
+mod emit;
+mod exchange;
+mod failure;
+mod headers;
+mod receive;
+mod sever;
+mod sizes;
+mod stamp;
+mod status;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use failure::Failure;
+
+/// A log bus and the AMQP 0-9-1 broker that it runs on.
+#[derive(Parser)]
+#[command(name = "leveret", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Emit(emit::EmitArgs),
+    Receive(receive::ReceiveArgs),
+}
+
+/// Parses the command line and runs the subcommand it names.
+pub(crate) fn run() -> Result<ExitCode, Failure> {
+    match Cli::parse().command {
+        Command::Emit(args) => emit::run(args),
+        Command::Receive(args) => receive::run(args),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// The tools do their waiting on one thread; what can block (stdin, stdout, files) has threads of its own.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::System { what: "start", source })
+}
