@@ -144,14 +144,24 @@ impl BrokerBuilder {
         self
     }
 
-    /// Adds a user who may log in from anywhere. The first call replaces guest.
+    /// Adds a user who may log in from anywhere.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
-        if self.config.users.iter().all(|user| user.loopback_only) {
-            self.config.users.clear();
-        }
         let user = User { name: name.to_owned(), password: password.to_owned(), loopback_only: false };
+        self.config.users.retain(|other| other.name != name);
         self.config.users.push(user);
+        self
+    }
+
+    /// Takes another default user in the place of guest. As in RabbitMQ, one who is called guest
+    /// may log in from this machine only.
+    #[must_use]
+    pub fn default_user(mut self, name: &str, password: &str) -> Self {
+        let loopback_only = name == "guest";
+        self.config.users.retain(|other| other.name != "guest" && other.name != name);
+        self.config
+            .users
+            .insert(0, User { name: name.to_owned(), password: password.to_owned(), loopback_only });
         self
     }
 

@@ -4,6 +4,8 @@
 
 use std::{error::Error, io, process::ExitCode};
 
+use leveret::StartError;
+
 use super::connect::ConnectError;
 
 /// Everything that ends a subcommand with an exit code other than 0.
@@ -34,6 +36,9 @@ pub(crate) enum Failure {
     #[error("no message for {waited}, and {missing} still to come")]
     IdleBeforeCount { waited: humantime::Duration, missing: u64 },
 
+    #[error("{0}; {advice}", advice = listen_advice(.0))]
+    Listen(#[source] StartError),
+
     #[error("cannot read the lines to send")]
     Input(#[source] io::Error),
 }
@@ -51,6 +56,7 @@ impl Failure {
             Self::DiskFull { .. } => 7,
             Self::IdleBeforeCount { .. } => 8,
             Self::Input(_) => 9,
+            Self::Listen(_) => 10,
         })
     }
 
@@ -63,6 +69,15 @@ impl Failure {
             cause = source.source();
         }
         eprintln!("{line}");
+    }
+}
+
+/// What to do about a broker that does not start.
+fn listen_advice(error: &StartError) -> &'static str {
+    match error {
+        StartError::AddressInUse { .. } => "stop it, or choose another address with --listen ADDRESS:PORT",
+        StartError::Listen { .. } => "is it an address of this machine, and may you listen there?",
+        StartError::Threads { .. } => "is there a limit on threads or memory?",
     }
 }
 

@@ -13,6 +13,7 @@ mod exchange;
 mod failure;
 mod headers;
 mod receive;
+mod serve;
 mod sever;
 mod sizes;
 mod stamp;
@@ -37,6 +38,7 @@ struct Cli {
 enum Command {
     Emit(emit::EmitArgs),
     Receive(receive::ReceiveArgs),
+    Serve(serve::ServeArgs),
 }
 
 /// Parses the command line and runs the subcommand it names.
@@ -44,6 +46,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     match Cli::parse().command {
         Command::Emit(args) => emit::run(args),
         Command::Receive(args) => receive::run(args),
+        Command::Serve(args) => serve::run(args),
     }
     .map(|()| ExitCode::SUCCESS)
 }

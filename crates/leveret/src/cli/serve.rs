@@ -1,0 +1,216 @@
+//! `leveret serve`: the broker on its own.
+//!
+//! Reads arguments and environment, says on stderr what it does, and stops when it is told to.
+
+use std::{
+    env,
+    io::IsTerminal as _,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+};
+
+use bytesize::ByteSize;
+use leveret::{Broker, BrokerBuilder, memory};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, stop::Stop};
+
+const PORT: u16 = 5672;
+const PASSWORD_VARIABLE: &str = "LEVERET_PASSWORD";
+
+/// Run the broker
+#[derive(clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen: an address, a port, or both; may be given several times
+    #[arg(long, value_name = "ADDRESS[:PORT]", default_value = "127.0.0.1:5672", value_parser = parse_listen)]
+    listen: Vec<Listen>,
+
+    /// Add a user who may log in from other hosts; the password comes from --password-file or
+    /// LEVERET_PASSWORD
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+
+    /// A file whose first line is the password of --user
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+
+    /// Do not read publishers while messages take more memory than this: a size, or a share of the
+    /// machine's memory
+    #[arg(long, value_name = "SIZE|SHARE", default_value = "0.4", value_parser = parse_watermark)]
+    memory_watermark: u64,
+
+    /// Refuse larger messages (at most 128 MiB)
+    #[arg(long, value_name = "SIZE", default_value = "128MiB")]
+    max_message_size: ByteSize,
+
+    /// Seconds between signs of life that are suggested to clients; 0 is none
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    heartbeat: u16,
+
+    /// Channels that a connection may have open at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 2047, value_parser = clap::value_parser!(u16).range(1..))]
+    channel_max: u16,
+
+    /// What to log: error, warn, info, debug, or a filter by module
+    #[arg(long, env = "LEVERET_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+/// The addresses that one `--listen` stands for; a host name may have several.
+#[derive(Clone, Debug)]
+struct Listen(Vec<SocketAddr>);
+
+fn parse_listen(typed: &str) -> Result<Listen, String> {
+    if let Ok(port) = typed.parse::<u16>() {
+        return Ok(Listen(vec![(IpAddr::from([127, 0, 0, 1]), port).into()]));
+    }
+    if let Ok(address) = typed.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Ok(Listen(vec![(address, PORT).into()]));
+    }
+    let with_port = if typed.contains(':') { typed.to_owned() } else { format!("{typed}:{PORT}") };
+    let addresses: Vec<_> = with_port.to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    if addresses.is_empty() { Err("no address of that name".to_owned()) } else { Ok(Listen(addresses)) }
+}
+
+fn parse_watermark(typed: &str) -> Result<u64, String> {
+    match typed.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => {
+            let available =
+                memory::available_octets().ok_or("the machine does not say how much memory it has")?;
+            #[allow(clippy::cast_precision_loss, clippy::cast_sign_loss, clippy::cast_possible_truncation)]
+            Ok((available as f64 * share) as u64)
+        }
+        _ => match typed.parse::<ByteSize>()?.as_u64() {
+            0 => Err("must be more than nothing".to_owned()),
+            octets => Ok(octets),
+        },
+    }
+}
+
+pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+    start_log(&args.log)?;
+    raise_open_files();
+    let builder = builder(&args)?;
+    super::runtime()?.block_on(async {
+        let mut stop = Stop::listen(true)?;
+        let broker = builder.start().await.map_err(Failure::Listen)?;
+        announce(&broker, args.memory_watermark);
+        stop.requested().await;
+        tracing::info!("stopping: connections are closed");
+        tokio::select! {
+            () = broker.shutdown() => {}
+            // Whoever asks twice does not want to wait.
+            () = stop.requested() => {}
+        }
+        Ok(())
+    })
+}
+
+fn start_log(filter: &str) -> Result<(), Failure> {
+    let filter =
+        EnvFilter::try_new(filter).map_err(|error| Failure::Usage(format!("--log {filter}: {error}")))?;
+    let colour =
+        std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+fn announce(broker: &Broker, watermark_octets: u64) {
+    for address in broker.addresses() {
+        tracing::info!("leveret {} listens on {address}", env!("CARGO_PKG_VERSION"));
+    }
+    let watermark = ByteSize::b(watermark_octets).display().iec();
+    tracing::info!("publishers wait while messages take more than {watermark} of memory");
+    tracing::info!("messages and definitions are kept in memory only: a restart loses them");
+}
+
+fn builder(args: &ServeArgs) -> Result<BrokerBuilder, Failure> {
+    let mut builder = Broker::builder()
+        .memory_watermark_octets(args.memory_watermark)
+        .message_octets_max(args.max_message_size.as_u64())
+        .heartbeat_seconds(args.heartbeat)
+        .channel_max(args.channel_max);
+    for listen in &args.listen {
+        builder = listen.0.iter().fold(builder, |builder, address| builder.listen(*address));
+    }
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let (user, password) = (variable("RABBITMQ_DEFAULT_USER"), variable("RABBITMQ_DEFAULT_PASS"));
+    if user.is_some() || password.is_some() {
+        let guest = || "guest".to_owned();
+        builder = builder.default_user(&user.unwrap_or_else(guest), &password.unwrap_or_else(guest));
+    }
+    if let Some(vhost) = variable("RABBITMQ_DEFAULT_VHOST") {
+        builder = builder.virtual_host(&vhost);
+    }
+    match &args.user {
+        Some(name) => Ok(builder.user(name, &password_of(args)?)),
+        None => Ok(builder),
+    }
+}
+
+fn password_of(args: &ServeArgs) -> Result<String, Failure> {
+    let password = match &args.password_file {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::Usage(format!("--password-file {}: {error}", path.display())))?
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        None => env::var(PASSWORD_VARIABLE).unwrap_or_default(),
+    };
+    if password.is_empty() {
+        let hint = format!("--user needs a password: give --password-file FILE or set {PASSWORD_VARIABLE}");
+        return Err(Failure::Usage(hint));
+    }
+    Ok(password)
+}
+
+/// Each connection needs a file descriptor; the soft limit is often far below what is allowed.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let limit = if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_ok() {
+        raised
+    } else {
+        limit
+    };
+    match limit.current {
+        Some(files) => tracing::info!("up to {files} files and connections may be open"),
+        None => tracing::info!("files and connections may be open without a limit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_in_every_usual_form() {
+        let check = |typed: &str, wanted: &str| {
+            assert_eq!(parse_listen(typed).expect(typed).0, [wanted.parse().expect(wanted)], "{typed}");
+        };
+        check("5673", "127.0.0.1:5673");
+        check("0.0.0.0", "0.0.0.0:5672");
+        check("127.0.0.1:0", "127.0.0.1:0");
+        check("::1", "[::1]:5672");
+        check("[::1]", "[::1]:5672");
+        check("[::]:5673", "[::]:5673");
+        assert!(parse_listen("127.0.0.1:70000").is_err());
+    }
+
+    #[test]
+    fn a_watermark_is_a_share_or_a_size() {
+        assert_eq!(parse_watermark("2GiB"), Ok(2 << 30));
+        let half = parse_watermark("0.5").expect("a share");
+        assert!(half > 0 && half < memory::available_octets().expect("this machine has memory"));
+        for typed in ["0", "-1", "much"] {
+            assert!(parse_watermark(typed).is_err(), "{typed}");
+        }
+    }
+}
