@@ -3,50 +3,58 @@
 //! ```text
 //!   63            62        28 27          0
 //!   +-------------+-----------+------------+
-//!   | redelivered |   chunk   |   offset   |
+//!   | redelivered |   chunk   |   number   |
 //!   +-------------+-----------+------------+
 //!       1 bit        35 bits     28 bits
 //! ```
 
 use std::fmt;
 
-/// A message in the log, as a chunk's slot and an offset in the chunk, and whether it was
-/// delivered before.
+/// A message in the log, as a chunk's slot and its number in the chunk, and whether it was
+/// delivered before. A number stays true when the chunk is rewritten without its dead messages,
+/// so nobody who holds a location has to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location(u64);
 
-const OFFSET_BITS: u32 = 28;
+const NUMBER_BITS: u32 = 28;
 const CHUNK_BITS: u32 = 35;
 const REDELIVERED: u64 = 1 << 63;
 
 impl Location {
-    /// The largest chunk, in octets.
-    pub const CHUNK_OCTETS_MAX: usize = 1 << OFFSET_BITS;
+    /// How many messages a chunk can hold.
+    pub const CHUNK_MESSAGES_MAX: usize = 1 << NUMBER_BITS;
     /// How many chunks there can be at a time.
     pub const CHUNKS_MAX: usize = 1 << CHUNK_BITS;
 
-    /// The message at `offset` octets into the chunk in slot `chunk`.
+    /// The message of that number in the chunk in slot `chunk`.
     ///
     /// # Panics
     /// When either is out of its range, which only our own log could cause.
     #[must_use]
-    pub fn new(chunk: usize, offset: usize) -> Self {
-        assert!(chunk < Self::CHUNKS_MAX && offset < Self::CHUNK_OCTETS_MAX, "location out of range");
-        Self((chunk as u64) << OFFSET_BITS | offset as u64)
+    pub fn new(chunk: usize, number: usize) -> Self {
+        assert!(chunk < Self::CHUNKS_MAX && number < Self::CHUNK_MESSAGES_MAX, "location out of range");
+        Self((chunk as u64) << NUMBER_BITS | number as u64)
     }
 
     /// The slot of the chunk.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "35 bits fit a 64-bit usize, the only kind supported")]
     pub const fn chunk(self) -> usize {
-        (self.0 >> OFFSET_BITS & ((1 << CHUNK_BITS) - 1)) as usize
+        (self.0 >> NUMBER_BITS & ((1 << CHUNK_BITS) - 1)) as usize
     }
 
-    /// Octets from the start of the chunk.
+    /// The message's number in its chunk.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "28 bits fit")]
-    pub const fn offset(self) -> usize {
-        (self.0 & ((1 << OFFSET_BITS) - 1)) as usize
+    pub const fn number(self) -> usize {
+        (self.0 & ((1 << NUMBER_BITS) - 1)) as usize
+    }
+
+    /// The message this many numbers on in the same chunk.
+    #[must_use]
+    pub fn plus(self, numbers: usize) -> Self {
+        debug_assert!(self.number() + numbers < Self::CHUNK_MESSAGES_MAX, "numbers are checked when given");
+        Self(self.0 + numbers as u64)
     }
 
     /// Whether the message was delivered before.
@@ -65,7 +73,7 @@ impl Location {
 impl fmt::Debug for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.redelivered() { "+" } else { "" };
-        write!(f, "{}:{}{mark}", self.chunk(), self.offset())
+        write!(f, "{}:{}{mark}", self.chunk(), self.number())
     }
 }
 
@@ -76,14 +84,14 @@ mod tests {
     #[test]
     fn parts_come_back_at_their_limits() {
         for chunk in [0, 1, Location::CHUNKS_MAX - 1] {
-            for offset in [0, 1, Location::CHUNK_OCTETS_MAX - 1] {
-                let location = Location::new(chunk, offset);
+            for number in [0, 1, Location::CHUNK_MESSAGES_MAX - 1] {
+                let location = Location::new(chunk, number);
                 assert_eq!(
-                    (location.chunk(), location.offset(), location.redelivered()),
-                    (chunk, offset, false)
+                    (location.chunk(), location.number(), location.redelivered()),
+                    (chunk, number, false)
                 );
                 let again = location.as_redelivered();
-                assert_eq!((again.chunk(), again.offset(), again.redelivered()), (chunk, offset, true));
+                assert_eq!((again.chunk(), again.number(), again.redelivered()), (chunk, number, true));
             }
         }
     }

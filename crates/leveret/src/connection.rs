@@ -19,6 +19,9 @@ use crate::{
 
 /// Parts of the output handed to one vectored write.
 const WRITE_PARTS_MAX: usize = 64;
+/// Turns in a row before others get the thread. Several reads bring more messages to a consumer
+/// in one wake than one does.
+const TURNS_BEFORE_YIELD: u32 = 4;
 /// A deadline this far away stands for none.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
 
@@ -38,6 +41,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, cl
     let mut remainder = Remainder::default();
     let mut deadline = pin!(sleep_until(Instant::now() + NO_DEADLINE));
     let mut writable = true;
+    let mut turns = 0;
     loop {
         let mut more = connection.advance(clock.now());
         if writable {
@@ -48,8 +52,12 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, cl
         if connection.is_finished() {
             return;
         }
-        if more {
+        turns += 1;
+        if more || turns >= TURNS_BEFORE_YIELD {
+            turns = 0;
             tokio::task::yield_now().await;
+        }
+        if more {
             continue;
         }
         match wait(&stream, &connection, &remainder, &notify, deadline.as_mut(), writable, clock).await {

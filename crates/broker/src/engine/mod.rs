@@ -12,6 +12,7 @@ mod connection;
 mod consume;
 mod declare;
 mod deliver;
+mod groups;
 mod inbox;
 mod login;
 mod methods;

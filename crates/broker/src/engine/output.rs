@@ -153,13 +153,13 @@ impl std::fmt::Debug for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{LogBatch, MessageLog};
+    use crate::store::{LogBatch, MessageLog, OpenChunk};
 
     fn chunk(octets: &[u8]) -> Arc<Chunk> {
         let log = MessageLog::new();
         let mut batch = LogBatch::default();
-        let location = log.append(&mut batch, 0, |chunk| chunk.extend_from_slice(octets));
-        log.seal(&mut batch, 1);
+        batch.append(1, 0, |chunk| chunk.extend_from_slice(octets));
+        let location = log.append(&mut batch, &mut OpenChunk::default());
         log.chunk(location)
     }
 

@@ -1,27 +1,26 @@
 //! Publishing: a read batch becomes one chunk of the log and one step on each queue it goes to.
 //!
-//! A batch that goes by one route, which is the usual case, keeps one list of messages for all
-//! its queues; otherwise each queue has a list of its own, so that their order is kept whatever
-//! routes alternate. Invariant: a publish is confirmed after every queue of its route was
-//! stepped.
+//! Invariant: a publish is confirmed after every queue of its route was stepped.
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use leveret_wire::{Properties, Table, Value, method::basic};
 
-use super::{connection::Connection, queue_cell::QueueCell, routes::QueueRoute};
+use super::{
+    connection::Connection,
+    groups::{Cursor, Groups},
+    queue_cell::QueueCell,
+    routes::QueueRoute,
+};
 use crate::{
     Location, Refusal,
     session::{ChannelMode, Confirm, Failure, MethodIds, Publish},
-    store::{LogBatch, MessageLog, Record},
+    store::{LogBatch, OpenChunk, Record},
 };
 
-/// Messages and queues that are stepped in one turn; a step counts as this many messages.
+/// Messages put into queues in one turn; a step on a queue counts as this many.
 const TURN_APPENDS_MAX: usize = 16 * 1024;
-const STEP_APPENDS: usize = 8;
-/// Appends that a batch may wait with, when its queues have lists of their own.
-const BATCH_APPENDS_MAX: usize = 16 * 1024;
+const STEP_APPENDS: usize = 16;
 /// Octets after which a batch is flushed though more input is there.
 const BATCH_OCTETS_MAX: usize = 1024 * 1024;
 
@@ -31,20 +30,6 @@ const PUBLISHER_PAUSE_READY: u64 = 20_000;
 const PUBLISHER_PAUSE_MILLIS_MAX: u64 = 20;
 
 const PUBLISH_IDS: MethodIds = (basic::CLASS_ID, basic::Publish::METHOD_ID);
-
-/// A queue and the messages of the batch that go there.
-struct Target {
-    queue: Arc<QueueCell>,
-    messages: Vec<Location>,
-}
-
-#[derive(Default)]
-enum Grouping {
-    #[default]
-    Empty,
-    One(Arc<QueueRoute>),
-    Many(IndexMap<u64, Target>),
-}
 
 /// A publish that awaits its confirm.
 struct Unconfirmed {
@@ -66,13 +51,12 @@ pub(super) struct Backlog {
 #[derive(Default)]
 pub(super) struct PublishBatch {
     log: LogBatch,
-    messages: Vec<Location>,
-    grouping: Grouping,
-    appends: u64,
+    open_chunk: OpenChunk,
+    groups: Groups,
     unconfirmed: Vec<Unconfirmed>,
     refused: Vec<Location>,
-    /// While flushing: the next queue.
-    flushing: Option<usize>,
+    /// While flushing: what comes next.
+    flushing: Option<Cursor>,
     backlog: Option<Backlog>,
     /// The backlog that made the publisher pause last.
     paused_by: Option<Backlog>,
@@ -84,58 +68,8 @@ impl PublishBatch {
     }
 
     /// Whether it has grown so much that it is flushed before more is read.
-    pub(super) fn is_due(&self) -> bool {
-        match self.grouping {
-            Grouping::Many(_) if self.appends >= BATCH_APPENDS_MAX as u64 => true,
-            _ => MessageLog::batch_octets(&self.log) >= BATCH_OCTETS_MAX,
-        }
-    }
-
-    fn add(&mut self, location: Location, route: &Arc<QueueRoute>) {
-        self.appends += route.queues.len() as u64;
-        match &mut self.grouping {
-            Grouping::Empty => self.grouping = Grouping::One(Arc::clone(route)),
-            Grouping::One(only) if Arc::ptr_eq(only, route) => {}
-            Grouping::One(_) => {
-                self.split();
-                self.add_to_targets(location, route);
-            }
-            Grouping::Many(_) => self.add_to_targets(location, route),
-        }
-        self.messages.push(location);
-    }
-
-    /// A second route: from now on each queue has its own list.
-    fn split(&mut self) {
-        let Grouping::One(route) = std::mem::replace(&mut self.grouping, Grouping::Many(IndexMap::new()))
-        else {
-            return;
-        };
-        let Grouping::Many(targets) = &mut self.grouping else { return };
-        for queue in &route.queues {
-            let target = Target { queue: Arc::clone(queue), messages: self.messages.clone() };
-            targets.insert(queue.serial, target);
-        }
-    }
-
-    fn add_to_targets(&mut self, location: Location, route: &QueueRoute) {
-        let Grouping::Many(targets) = &mut self.grouping else { return };
-        for queue in &route.queues {
-            let target = targets
-                .entry(queue.serial)
-                .or_insert_with(|| Target { queue: Arc::clone(queue), messages: Vec::new() });
-            target.messages.push(location);
-        }
-    }
-
-    fn target(&self, at: usize) -> Option<(&Arc<QueueCell>, &[Location])> {
-        match &self.grouping {
-            Grouping::Empty => None,
-            Grouping::One(route) => Some((route.queues.get(at)?, &self.messages)),
-            Grouping::Many(targets) => {
-                targets.get_index(at).map(|(_, target)| (&target.queue, &target.messages[..]))
-            }
-        }
+    pub(super) const fn is_due(&self) -> bool {
+        self.log.octets() >= BATCH_OCTETS_MAX
     }
 
     fn note_backlog(&mut self, backlog: Option<Backlog>) {
@@ -211,11 +145,11 @@ impl Connection {
         }
         let Publish { exchange, routing_key, property_octets, body, .. } = *publish;
         let octets_hint = Record::octets(exchange, routing_key, property_octets, body) + self.input_left;
-        let location = self.engine.log.append(&mut self.publishes.log, octets_hint, |chunk| {
+        let references = u32::try_from(route.queues.len()).expect("fewer than 2^32 queues");
+        self.publishes.log.append(references, octets_hint, |chunk| {
             Record::append(chunk, exchange, routing_key, property_octets, body);
         });
-        self.publishes.add(location, route);
-        Some(location)
+        Some(self.publishes.groups.add(route))
     }
 
     fn check_properties(&self, properties: &Properties<'_>) -> Result<(), Refusal> {
@@ -233,33 +167,44 @@ impl Connection {
 
     /// Puts the batch into its queues, as far as the turn goes.
     pub(super) fn flush_publishes(&mut self) {
-        let batch = &mut self.publishes;
-        let Some(mut at) = batch.flushing.or_else(|| {
-            let waiting = !batch.messages.is_empty() || !batch.unconfirmed.is_empty();
-            waiting.then_some(0)
-        }) else {
-            return;
+        let mut cursor = match self.publishes.flushing {
+            Some(cursor) => cursor,
+            None if self.publishes.groups.is_empty() && self.publishes.unconfirmed.is_empty() => return,
+            None => {
+                self.append_batch();
+                Cursor::default()
+            }
         };
-        if batch.flushing.is_none() {
-            self.engine.log.seal(&mut batch.log, batch.appends);
-            self.engine.alarm.grown(self.engine.log.octets());
-        }
         let mut budget = TURN_APPENDS_MAX;
-        while let Some((queue, messages)) = self.publishes.target(at) {
+        while let Some((queue, messages)) = self.publishes.groups.target(&mut cursor) {
             if budget == 0 {
-                self.publishes.flushing = Some(at);
+                self.publishes.flushing = Some(cursor);
                 return;
             }
             budget = budget.saturating_sub(messages.len() + STEP_APPENDS);
             let queue = Arc::clone(queue);
-            self.enqueue(&queue, at);
-            at += 1;
+            self.enqueue(&queue, cursor);
+            cursor.advance();
         }
         self.finish_flush();
     }
 
-    fn enqueue(&mut self, queue: &QueueCell, at: usize) {
-        let Some((_, messages)) = self.publishes.target(at) else { return };
+    /// Puts the batch into the log; from here its messages have locations.
+    fn append_batch(&mut self) {
+        let batch = &mut self.publishes;
+        if batch.groups.is_empty() {
+            return;
+        }
+        let first = self.engine.log.append(&mut batch.log, &mut batch.open_chunk);
+        batch.groups.place(first);
+        for location in batch.unconfirmed.iter_mut().filter_map(|publish| publish.location.as_mut()) {
+            *location = first.plus(location.number());
+        }
+        self.engine.alarm.grown(self.engine.log.octets());
+    }
+
+    fn enqueue(&mut self, queue: &QueueCell, mut cursor: Cursor) {
+        let Some((_, messages)) = self.publishes.groups.target(&mut cursor) else { return };
         let backlog = queue.step(&self.engine, &mut self.scratch, |model, body_octets, effects| {
             model.enqueue(messages, body_octets, effects);
             let (ready, delivered) = (model.ready(), model.delivered());
@@ -268,7 +213,7 @@ impl Connection {
         match backlog {
             Some(backlog) => {
                 let refused = self.scratch.effects.rejected.drain(..).map(|place| messages[place]);
-                self.publishes.refused.extend(refused.collect::<Vec<_>>());
+                self.publishes.refused.extend(refused);
                 self.publishes.note_backlog(backlog);
             }
             // The queue was deleted since the route was found, as if before the publish.
@@ -278,10 +223,9 @@ impl Connection {
 
     fn finish_flush(&mut self) {
         self.publishes.flushing = None;
-        self.publishes.messages.clear();
-        self.publishes.grouping = Grouping::Empty;
-        self.publishes.appends = 0;
+        self.publishes.groups.clear();
         self.confirm();
+        self.publishes.refused.clear();
         self.pause_if_behind();
     }
 

@@ -1,40 +1,55 @@
-//! The message log: chunks of records, a reference count for each chunk.
+//! The message log: chunks of records, and references counted for each message.
 //!
-//! A read batch is appended as one chunk that never changes afterwards, so readers need no lock
-//! beyond finding it. Invariant: a chunk's count is the number of locations that queues,
-//! deliveries and transactions hold into it; at zero the chunk is gone and its slot is free.
+//! A read batch is appended at once; a small one goes behind the messages of its connection's
+//! last chunk while nobody reads that, so that a message that arrives alone does not cost a chunk
+//! of its own. Readers hold a chunk as it was when they asked for it. When few of a chunk's
+//! messages are left, it is rewritten under its slot without the others: locations stay true.
+//! Invariant: a message is there as long as a location of it is held; a chunk goes with its last
+//! message, and its slot is free then.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
 use crate::{Location, store::Record};
 
-/// Octets that a chunk costs beside its records: slot, counts, allocation.
-const CHUNK_OVERHEAD_OCTETS: u64 = 96;
+/// Octets that a chunk costs beside its messages: slot, allocations.
+const CHUNK_OVERHEAD_OCTETS: usize = 192;
+/// Octets that a message costs beside its record: number, offset, count.
+const MESSAGE_OVERHEAD_OCTETS: usize = 12;
 /// Octets that a reference costs: its place in a queue or among the unacknowledged.
 const REFERENCE_OCTETS: u64 = 16;
-/// A chunk with fewer than one in this many of its references left counts as sparse.
-const SPARSE_DIVISOR: u64 = 4;
+/// A chunk is rewritten when fewer than one in this many of its messages are left.
+const SPARSE_DIVISOR: usize = 4;
+/// Chunks of fewer octets are not worth rewriting.
+const REWRITE_OCTETS_MIN: usize = 1024;
+/// A batch of fewer octets goes behind an earlier one.
+const SHARED_BATCH_OCTETS_MAX: usize = 8 * 1024;
+/// Octets that batches behind one another may fill.
+const SHARED_CHUNK_OCTETS_MAX: usize = 64 * 1024;
 
-/// Records that arrived together.
-#[derive(Debug)]
+/// Records that arrived together, or that are left of those.
+#[derive(Debug, Default)]
 pub struct Chunk {
     octets: Vec<u8>,
-    references: AtomicU64,
-    references_at_first: u64,
+    /// Number and offset of each message, in the order of the numbers.
+    places: Vec<(u32, u32)>,
 }
 
 impl Chunk {
     /// The record at that location, which must be in this chunk.
+    ///
+    /// # Panics
+    /// When it is not, which only our own bug could cause.
     #[must_use]
     #[inline]
     pub fn record(&self, location: Location) -> Record<'_> {
-        Record::at(&self.octets, location.offset())
+        let at = self.find(location.number()).expect("a referenced message is in its chunk");
+        Record::at(&self.octets, self.places[at].1 as usize)
     }
 
     /// The octets between two offsets.
@@ -49,30 +64,84 @@ impl Chunk {
         part.as_ptr() as usize - self.octets.as_ptr() as usize
     }
 
-    /// Whether so little of it is alive that it is worth moving out.
-    #[must_use]
-    pub fn is_sparse(&self) -> bool {
-        self.references.load(Ordering::Relaxed) * SPARSE_DIVISOR < self.references_at_first
+    /// The place of a number: its own, unless messages before it are gone.
+    #[inline]
+    fn find(&self, number: usize) -> Option<usize> {
+        match self.places.get(number) {
+            Some(place) if place.0 as usize == number => Some(number),
+            _ => self.places.binary_search_by_key(&number, |place| place.0 as usize).ok(),
+        }
     }
 
     fn cost_octets(&self) -> u64 {
-        self.octets.capacity() as u64 + CHUNK_OVERHEAD_OCTETS
+        let index = self.places.capacity() * MESSAGE_OVERHEAD_OCTETS;
+        (self.octets.capacity() + index + CHUNK_OVERHEAD_OCTETS) as u64
     }
 }
 
-/// Messages of one read batch before they are a chunk. Its allocation is the chunk's.
+/// A chunk in its slot.
+#[derive(Debug)]
+struct Slot {
+    /// Tells it from an earlier chunk in the slot.
+    serial: u64,
+    chunk: Arc<Chunk>,
+    /// How many locations of each message are held, in the order of the chunk's places.
+    references: Vec<u32>,
+    /// Messages with references left.
+    live: usize,
+    next_number: usize,
+}
+
+/// Messages of one read batch before they are in the log.
 #[derive(Debug, Default)]
 pub struct LogBatch {
     octets: Vec<u8>,
-    slot: Option<usize>,
+    offsets: Vec<u32>,
+    references: Vec<u32>,
+}
+
+impl LogBatch {
+    /// Appends a message that `references` locations will be held of, and returns its place in
+    /// the batch. `octets_hint` is how much the batch may come to hold.
+    #[inline]
+    pub fn append(&mut self, references: u32, octets_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        if self.octets.capacity() == 0 {
+            self.octets.reserve_exact(octets_hint);
+        }
+        let offset = u32::try_from(self.octets.len()).expect("a batch is far below 4 GiB");
+        write(&mut self.octets);
+        self.offsets.push(offset);
+        self.references.push(references);
+        self.offsets.len() - 1
+    }
+
+    /// Octets of records so far.
+    #[must_use]
+    pub const fn octets(&self) -> usize {
+        self.octets.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    fn reference_count(&self) -> u64 {
+        self.references.iter().map(|count| u64::from(*count)).sum()
+    }
+}
+
+/// The chunk that a connection's small batches go to, if it is still there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenChunk {
+    at: Option<(usize, u64)>,
 }
 
 /// All messages of a broker.
 #[derive(Debug, Default)]
 pub struct MessageLog {
-    chunks: RwLock<Slab<Option<Arc<Chunk>>>>,
+    slots: RwLock<Slab<Mutex<Slot>>>,
     octets: AtomicU64,
-    sparse_octets: AtomicU64,
+    last_serial: AtomicU64,
 }
 
 impl MessageLog {
@@ -88,60 +157,67 @@ impl MessageLog {
         self.octets.load(Ordering::Relaxed)
     }
 
-    /// Octets of chunks that few references still hold.
-    #[must_use]
-    pub fn sparse_octets(&self) -> u64 {
-        self.sparse_octets.load(Ordering::Relaxed)
-    }
-
     /// How many chunks there are.
     #[must_use]
     pub fn chunk_count(&self) -> usize {
-        self.chunks.read().len()
+        self.slots.read().len()
     }
 
-    /// Appends a message to the batch; `octets_hint` is how much more the batch may hold, which
-    /// is what the reader has left of its input.
-    #[inline]
-    pub fn append(
-        &self,
-        batch: &mut LogBatch,
-        octets_hint: usize,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Location {
-        let slot = match batch.slot {
-            Some(slot) => slot,
-            None => {
-                batch.octets.reserve_exact(octets_hint.min(Location::CHUNK_OCTETS_MAX));
-                *batch.slot.insert(self.chunks.write().insert(None))
-            }
-        };
-        let offset = batch.octets.len();
-        write(&mut batch.octets);
-        Location::new(slot, offset)
-    }
-
-    /// Makes the batch a chunk that is read by its locations, `references` of which were handed
-    /// out. The batch is empty afterwards.
-    pub fn seal(&self, batch: &mut LogBatch, references: u64) {
-        let Some(slot) = batch.slot.take() else { return };
-        let mut octets = std::mem::take(&mut batch.octets);
-        if references == 0 {
-            self.chunks.write().remove(slot);
-            return;
+    /// Puts the batch into the log and empties it. The message at place 0 has the location that
+    /// is returned, and those behind it the ones behind that.
+    pub fn append(&self, batch: &mut LogBatch, open: &mut OpenChunk) -> Location {
+        assert!(!batch.is_empty(), "a batch has messages");
+        self.octets.fetch_add(batch.reference_count() * REFERENCE_OCTETS, Ordering::Relaxed);
+        if batch.octets() <= SHARED_BATCH_OCTETS_MAX
+            && let Some(location) = self.append_behind(batch, open)
+        {
+            return location;
         }
+        self.append_apart(batch, open)
+    }
+
+    /// Puts a small batch behind the open chunk's messages, unless that is gone, full or read.
+    fn append_behind(&self, batch: &mut LogBatch, open: &OpenChunk) -> Option<Location> {
+        let (at, serial) = open.at?;
+        let slots = self.slots.read();
+        let mut slot = slots.get(at).map(Mutex::lock).filter(|slot| slot.serial == serial)?;
+        let slot = &mut *slot;
+        let before = slot.chunk.cost_octets();
+        let chunk = Arc::get_mut(&mut slot.chunk)?;
+        let fits = chunk.octets.len() + batch.octets() <= SHARED_CHUNK_OCTETS_MAX
+            && slot.next_number + batch.offsets.len() <= Location::CHUNK_MESSAGES_MAX;
+        if !fits {
+            return None;
+        }
+        let first = slot.next_number;
+        let base = u32::try_from(chunk.octets.len()).expect("an open chunk is small");
+        chunk.octets.append(&mut batch.octets);
+        chunk.places.extend(places(first, base, &batch.offsets));
+        slot.next_number += batch.offsets.len();
+        slot.live += batch.offsets.len();
+        slot.references.append(&mut batch.references);
+        batch.offsets.clear();
+        self.octets.fetch_add(chunk.cost_octets() - before, Ordering::Relaxed);
+        Some(Location::new(at, first))
+    }
+
+    /// Makes the batch a chunk, with the allocation that the records were written to.
+    fn append_apart(&self, batch: &mut LogBatch, open: &mut OpenChunk) -> Location {
+        let LogBatch { mut octets, offsets, references } = std::mem::take(batch);
         if octets.capacity() - octets.len() > octets.len() / 4 {
             octets.shrink_to_fit();
         }
-        let chunk = Chunk { octets, references: references.into(), references_at_first: references };
-        self.octets.fetch_add(chunk.cost_octets() + references * REFERENCE_OCTETS, Ordering::Relaxed);
-        self.chunks.write()[slot] = Some(Arc::new(chunk));
-    }
-
-    /// Octets in the batch so far.
-    #[must_use]
-    pub fn batch_octets(batch: &LogBatch) -> usize {
-        batch.octets.len()
+        let chunk = Chunk { octets, places: places(0, 0, &offsets).collect() };
+        self.octets.fetch_add(chunk.cost_octets(), Ordering::Relaxed);
+        let serial = self.last_serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_shared = chunk.octets.len() <= SHARED_BATCH_OCTETS_MAX;
+        let messages = offsets.len();
+        let slot = Slot { serial, chunk: Arc::new(chunk), references, live: messages, next_number: messages };
+        let at = self.slots.write().insert(Mutex::new(slot));
+        if is_shared {
+            open.at = Some((at, serial));
+        }
+        Location::new(at, 0)
     }
 
     /// The chunk that holds the location.
@@ -150,48 +226,81 @@ impl MessageLog {
     /// When nobody holds a reference into it any more, which only our own bug could cause.
     #[must_use]
     pub fn chunk(&self, location: Location) -> Arc<Chunk> {
-        let chunks = self.chunks.read();
-        let chunk = chunks.get(location.chunk()).and_then(Option::as_ref);
-        chunk.expect("a referenced chunk is in the log").clone()
+        let slots = self.slots.read();
+        let slot = slots.get(location.chunk()).expect("a referenced chunk is in the log").lock();
+        Arc::clone(&slot.chunk)
     }
 
-    /// Gives references back. Neighbours in one chunk cost one step on its count.
+    /// Gives references back. Neighbours in one chunk are found together.
     pub fn release(&self, locations: impl IntoIterator<Item = Location>) {
-        let mut run: Option<(usize, u64)> = None;
-        for location in locations {
-            match &mut run {
-                Some((slot, count)) if *slot == location.chunk() => *count += 1,
-                _ => {
-                    if let Some((slot, count)) = run.replace((location.chunk(), 1)) {
-                        self.release_run(slot, count);
-                    }
-                }
-            }
-        }
-        if let Some((slot, count)) = run {
-            self.release_run(slot, count);
+        let mut locations = locations.into_iter().peekable();
+        while let Some(first) = locations.next() {
+            let at = first.chunk();
+            let run = std::iter::from_fn(|| locations.next_if(|next| next.chunk() == at));
+            self.release_run(at, std::iter::once(first).chain(run));
         }
     }
 
-    fn release_run(&self, slot: usize, count: u64) {
-        let chunk = self.chunk(Location::new(slot, 0));
-        let before = chunk.references.fetch_sub(count, Ordering::AcqRel);
-        assert!(before >= count, "more references given back than were taken");
-        let after = before - count;
+    fn release_run(&self, at: usize, run: impl Iterator<Item = Location>) {
+        let slots = self.slots.read();
+        let mut slot = slots.get(at).expect("a referenced chunk is in the log").lock();
+        let before = slot.chunk.cost_octets();
+        let count = slot.release(run);
         let mut octets = count * REFERENCE_OCTETS;
-        let sparse_below = chunk.references_at_first.div_ceil(SPARSE_DIVISOR);
-        let (was_sparse, is_sparse) = (before < sparse_below, after < sparse_below);
-        if !was_sparse && is_sparse && after > 0 {
-            self.sparse_octets.fetch_add(chunk.cost_octets(), Ordering::Relaxed);
+        let is_dead = slot.live == 0;
+        if is_dead {
+            octets += before;
+        } else if slot.is_sparse() {
+            slot.rewrite();
+            octets += before - slot.chunk.cost_octets();
         }
-        if after == 0 {
-            octets += chunk.cost_octets();
-            if was_sparse {
-                self.sparse_octets.fetch_sub(chunk.cost_octets(), Ordering::Relaxed);
-            }
-            self.chunks.write().remove(slot);
-        }
+        drop(slot);
+        drop(slots);
         self.octets.fetch_sub(octets, Ordering::Relaxed);
+        if is_dead {
+            self.slots.write().remove(at);
+        }
+    }
+}
+
+/// Numbers and offsets of a batch that goes behind `base` octets.
+fn places(first: usize, base: u32, offsets: &[u32]) -> impl Iterator<Item = (u32, u32)> {
+    let first = u32::try_from(first).expect("numbers of a chunk are small");
+    (first..).zip(offsets.iter().map(move |offset| base + offset))
+}
+
+impl Slot {
+    fn release(&mut self, run: impl Iterator<Item = Location>) -> u64 {
+        let mut count = 0;
+        for location in run {
+            let at = self.chunk.find(location.number()).expect("a referenced message is in its chunk");
+            let references = &mut self.references[at];
+            *references = references.checked_sub(1).expect("a reference is given back once");
+            self.live -= usize::from(*references == 0);
+            count += 1;
+        }
+        count
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.live * SPARSE_DIVISOR < self.references.len() && self.chunk.octets.len() >= REWRITE_OCTETS_MIN
+    }
+
+    /// Leaves the dead messages out. Whoever reads the chunk as it was goes on doing so.
+    fn rewrite(&mut self) {
+        let mut chunk = Chunk::default();
+        for ((number, offset), _) in
+            self.chunk.places.iter().zip(&self.references).filter(|(_, count)| **count > 0)
+        {
+            let new_offset = u32::try_from(chunk.octets.len()).expect("it only gets smaller");
+            chunk.places.push((*number, new_offset));
+            chunk.octets.extend_from_slice(Record::raw(&self.chunk.octets, *offset as usize));
+        }
+        chunk.octets.shrink_to_fit();
+        chunk.places.shrink_to_fit();
+        self.chunk = Arc::new(chunk);
+        self.references.retain(|count| *count > 0);
+        self.references.shrink_to_fit();
     }
 }
 
@@ -199,45 +308,80 @@ impl MessageLog {
 mod tests {
     use super::*;
 
-    fn append(log: &MessageLog, batch: &mut LogBatch, body: &[u8]) -> Location {
-        log.append(batch, 100, |chunk| Record::append(chunk, "x".into(), "k".into(), &[0, 0], body))
+    #[derive(Default)]
+    struct Check {
+        log: MessageLog,
+        open: OpenChunk,
+    }
+
+    impl Check {
+        fn append(&mut self, references: u32, bodies: impl IntoIterator<Item = Vec<u8>>) -> Vec<Location> {
+            let mut batch = LogBatch::default();
+            for body in bodies {
+                batch.append(references, 0, |chunk| {
+                    Record::append(chunk, "x".into(), "k".into(), &[0, 0], &body);
+                });
+            }
+            let count = batch.offsets.len();
+            let first = self.log.append(&mut batch, &mut self.open);
+            (0..count).map(|place| first.plus(place)).collect()
+        }
+
+        fn body(&self, location: Location) -> Vec<u8> {
+            self.log.chunk(location).record(location).body().to_vec()
+        }
     }
 
     #[test]
-    fn a_chunk_lives_as_long_as_its_references() {
-        let log = MessageLog::new();
-        let mut batch = LogBatch::default();
-        let locations: Vec<_> = (0..8).map(|n| append(&log, &mut batch, &[n; 40])).collect();
-        log.seal(&mut batch, 8);
-        assert_eq!(log.chunk(locations[3]).record(locations[3]).body(), [3; 40]);
-        log.release(locations[..7].iter().copied());
-        assert!(log.sparse_octets() > 0, "one of eight is left");
-        assert_eq!(log.chunk_count(), 1);
-        log.release([locations[7]]);
-        assert_eq!((log.chunk_count(), log.octets(), log.sparse_octets()), (0, 0, 0));
+    fn a_message_lives_as_long_as_its_references() {
+        let mut check = Check::default();
+        let locations = check.append(2, [vec![1; 40], vec![2; 40]]);
+        check.log.release([locations[0], locations[1], locations[0]]);
+        assert_eq!(check.body(locations[1]), [2; 40]);
+        check.log.release([locations[1]]);
+        assert_eq!((check.log.chunk_count(), check.log.octets()), (0, 0));
     }
 
     #[test]
-    fn what_nobody_wants_leaves_nothing_behind() {
-        let log = MessageLog::new();
-        let mut batch = LogBatch::default();
-        append(&log, &mut batch, b"dropped");
-        log.seal(&mut batch, 0);
-        assert_eq!((log.chunk_count(), log.octets()), (0, 0));
+    fn small_batches_share_a_chunk_while_nobody_reads_it() {
+        let mut check = Check::default();
+        let mut locations: Vec<_> = (0..100).flat_map(|n| check.append(1, [vec![n; 40]])).collect();
+        assert_eq!(check.log.chunk_count(), 1);
+        let reader = check.log.chunk(locations[0]);
+        locations.extend(check.append(1, [vec![100; 40]]));
+        assert_eq!(check.log.chunk_count(), 2, "a chunk that is being read is left alone");
+        drop(reader);
+        for (n, location) in (0..).zip(&locations) {
+            assert_eq!(check.body(*location), [n; 40]);
+        }
+        check.log.release(locations);
+        assert_eq!((check.log.chunk_count(), check.log.octets()), (0, 0));
+        check.append(1, [vec![7; 40]]);
+        assert_eq!(check.log.chunk_count(), 1, "the open chunk was gone");
+    }
+
+    #[test]
+    fn one_survivor_does_not_pin_its_chunk() {
+        let mut check = Check::default();
+        let locations = check.append(1, (0..=255).map(|n| vec![n; 1000]));
+        let reader = check.log.chunk(locations[9]);
+        let full = check.log.octets();
+        check.log.release(locations.iter().copied().filter(|location| location.number() != 200));
+        assert!(check.log.octets() < full / 100, "{} of {full}", check.log.octets());
+        assert_eq!(check.body(locations[200]), [200; 1000]);
+        assert_eq!(reader.record(locations[9]).body(), [9; 1000], "a reader keeps what it asked for");
+        check.log.release([locations[200]]);
+        assert_eq!(check.log.octets(), 0);
     }
 
     #[test]
     fn interleaved_chunks_are_counted_apart() {
-        let log = MessageLog::new();
-        let mut locations = Vec::new();
-        for _ in 0..2 {
-            let mut batch = LogBatch::default();
-            locations.extend((0..2).map(|_| append(&log, &mut batch, b"m")));
-            log.seal(&mut batch, 2);
-        }
-        log.release([locations[0], locations[2], locations[1]]);
-        assert_eq!(log.chunk_count(), 1);
-        log.release([locations[3]]);
-        assert_eq!(log.octets(), 0);
+        let mut check = Check::default();
+        let one = check.append(1, [vec![1; 9000], vec![2; 9000]]);
+        let other = check.append(1, [vec![3; 9000], vec![4; 9000]]);
+        check.log.release([one[0], other[0], one[1]]);
+        assert_eq!(check.log.chunk_count(), 1);
+        check.log.release([other[1]]);
+        assert_eq!(check.log.octets(), 0);
     }
 }
