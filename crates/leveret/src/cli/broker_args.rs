@@ -3,15 +3,17 @@
 //! Invariant: where no URL is configured the one address is the embedded one, and only then may a tool
 //! host a broker there.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use lapin::types::ShortString;
 
 use super::{
     amqp_url::{AmqpUrl, AmqpUrls},
     connect::Connector,
+    embedded::Host,
     exchange::ExchangeType,
     headers::short_string,
+    status::Status,
 };
 
 #[derive(clap::Args)]
@@ -54,18 +56,25 @@ pub(crate) struct BrokerArgs {
 }
 
 impl BrokerArgs {
-    pub(crate) fn connector(&self, connection_name: &'static str) -> Connector {
+    /// `hosts` says whether a broker may be hosted where none is found and no URL names another.
+    pub(crate) fn connector(
+        &self,
+        connection_name: &'static str,
+        hosts: bool,
+        status: &Rc<Status>,
+    ) -> Connector {
         let mut urls: Vec<AmqpUrl> = self.urls.iter().flat_map(|urls| urls.0.clone()).collect();
         if urls.is_empty() {
             urls.push(AmqpUrl::of(self.embedded_address));
         }
-        Connector::new(urls, connection_name, Duration::from(self.connect_timeout))
+        let host =
+            (hosts && !self.names_a_broker()).then(|| Host::at(self.embedded_address, Rc::clone(status)));
+        Connector::new(urls, connection_name, Duration::from(self.connect_timeout)).hosting(host)
     }
 
-    /// The address at which a broker may be hosted.
-    pub(crate) fn embedded_address(&self) -> Option<SocketAddr> {
-        let configured = self.urls.iter().any(|urls| !urls.0.is_empty());
-        (!configured).then_some(self.embedded_address)
+    /// Whether a URL was configured.
+    pub(crate) fn names_a_broker(&self) -> bool {
+        self.urls.iter().any(|urls| !urls.0.is_empty())
     }
 }
 

@@ -9,7 +9,7 @@ use async_compat::CompatExt;
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties, ErrorKind};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{amqp_url::AmqpUrl, backoff::Backoff, sever::Sever};
+use super::{amqp_url::AmqpUrl, backoff::Backoff, embedded::Host, persist::OpenError, sever::Sever};
 
 /// How long a broker may take to answer a close before its socket is just shut.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -34,12 +34,28 @@ pub(crate) struct Connector {
     next: usize,
     connection_name: &'static str,
     attempt_timeout: Duration,
+    host: Option<Host>,
+    hint: &'static str,
 }
 
 impl Connector {
     pub(crate) fn new(urls: Vec<AmqpUrl>, connection_name: &'static str, attempt_timeout: Duration) -> Self {
         assert!(!urls.is_empty(), "a connector is made with an address");
-        Self { urls, next: 0, connection_name, attempt_timeout }
+        Self { urls, next: 0, connection_name, attempt_timeout, host: None, hint: "" }
+    }
+
+    /// Hosts a broker where nobody listens.
+    pub(crate) fn hosting(self, host: Option<Host>) -> Self {
+        Self { host, ..self }
+    }
+
+    /// What the user can do when nobody listens.
+    pub(crate) fn hint(self, hint: &'static str) -> Self {
+        Self { hint, ..self }
+    }
+
+    pub(crate) fn host(&mut self) -> Option<&mut Host> {
+        self.host.as_mut()
     }
 
     /// The address that was just lost comes last in the next round.
@@ -47,8 +63,19 @@ impl Connector {
         self.next = (self.next + 1) % self.urls.len();
     }
 
-    /// Tries every address once.
-    pub(crate) async fn round(&mut self) -> Result<Link, ConnectError> {
+    /// Tries every address once, and hosts a broker if that is wanted and nobody is there.
+    pub(crate) async fn connect(&mut self) -> Result<Link, OpenError> {
+        match (self.round().await, &mut self.host) {
+            (Err(error), Some(host)) if error.nobody_listens() => {
+                host.take_over().await.map_err(OpenError::Failure)?;
+                self.round().await
+            }
+            (result, _) => result,
+        }
+        .map_err(OpenError::Connect)
+    }
+
+    async fn round(&mut self) -> Result<Link, ConnectError> {
         let mut attempts = Vec::new();
         for _ in 0..self.urls.len() {
             let url = self.urls[self.next].clone();
@@ -58,7 +85,7 @@ impl Connector {
             }
             self.pass_over();
         }
-        Err(ConnectError { attempts, hint: "" })
+        Err(ConnectError { attempts, hint: self.hint })
     }
 
     async fn attempt(&self, url: &AmqpUrl) -> Result<Link, AttemptError> {
@@ -98,7 +125,7 @@ pub(crate) struct ConnectError {
 
 impl ConnectError {
     /// Whether nothing listens at any of the addresses.
-    pub(crate) fn nobody_listens(&self) -> bool {
+    fn nobody_listens(&self) -> bool {
         self.attempts.iter().all(|(_, error)| error.is_connection_refused())
     }
 
@@ -107,11 +134,6 @@ impl ConnectError {
         self.attempts
             .iter()
             .any(|(_, error)| matches!(error, AttemptError::Amqp(error) if error.is_amqp_error()))
-    }
-
-    /// Adds what the user can do about it.
-    pub(crate) fn with_hint(self, hint: &'static str) -> Self {
-        Self { hint, ..self }
     }
 }
 
@@ -122,8 +144,8 @@ impl fmt::Display for ConnectError {
             write!(f, "; {url}: {error}")?;
         }
         match self.hint {
-            "" => Ok(()),
-            hint => write!(f, "\n{hint}"),
+            hint if !hint.is_empty() && self.nobody_listens() => write!(f, "\n{hint}"),
+            _ => Ok(()),
         }
     }
 }

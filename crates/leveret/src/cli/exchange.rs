@@ -74,12 +74,12 @@ pub(crate) async fn ensure(
     loop {
         tries += 1;
         match declare(connection, name, kind, true).await {
-            Err(error) if is(&error, AMQPSoftError::NOTFOUND) => {}
+            Err(error) if is(&error, &AMQPSoftError::NOTFOUND) => {}
             found => return found.map(|()| Ensured::Found),
         }
         match declare(connection, name, kind, false).await {
             // Somebody made it with another type in the meantime: that one is taken.
-            Err(error) if is(&error, AMQPSoftError::PRECONDITIONFAILED) && tries < TRIES_MAX => {}
+            Err(error) if is(&error, &AMQPSoftError::PRECONDITIONFAILED) && tries < TRIES_MAX => {}
             declared => return declared.map(|()| Ensured::Declared),
         }
     }
@@ -100,6 +100,6 @@ async fn declare(
     channel.close(200, "done".into()).await
 }
 
-fn is(error: &lapin::Error, code: AMQPSoftError) -> bool {
+fn is(error: &lapin::Error, code: &AMQPSoftError) -> bool {
     reply_code(error) == Some(code.get_id())
 }

@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     #[error(transparent)]
     NoBroker(ConnectError),
 
+    #[error("cannot host a broker")]
+    Host(#[source] leveret::StartError),
+
     #[error("the broker refused: {0}")]
     Refused(String),
 
@@ -49,7 +52,7 @@ impl Failure {
             Self::System { .. } => 1,
             Self::Usage(_) => 2,
             Self::NoBroker(error) if error.is_answer() => 4,
-            Self::NoBroker(_) => 3,
+            Self::NoBroker(_) | Self::Host(_) => 3,
             Self::Refused(_) => 4,
             Self::Incomplete => 5,
             Self::Output { .. } => 6,
@@ -78,11 +81,5 @@ fn listen_advice(error: &StartError) -> &'static str {
         StartError::AddressInUse { .. } => "stop it, or choose another address with --listen ADDRESS:PORT",
         StartError::Listen { .. } => "is it an address of this machine, and may you listen there?",
         StartError::Threads { .. } => "is there a limit on threads or memory?",
-    }
-}
-
-impl From<ConnectError> for Failure {
-    fn from(error: ConnectError) -> Self {
-        Self::NoBroker(error)
     }
 }

@@ -5,6 +5,7 @@
 //! Invariant: the exit code is 0 only if the broker has confirmed every line that was read.
 
 mod account;
+mod flights;
 mod input;
 mod lines;
 mod outbox;
@@ -19,6 +20,7 @@ use std::{ffi::OsString, io::IsTerminal, rc::Rc, sync::Arc, time::Duration, time
 use lapin::types::ShortString;
 
 use self::{
+    input::Input,
     publisher::Publisher,
     session::Target,
     verdict::Judge,
@@ -46,6 +48,12 @@ pub(crate) struct EmitArgs {
 
     #[command(flatten)]
     broker: BrokerArgs,
+
+    /// Host a broker in this process when there is none, and wait for a receiver before sending
+    ///
+    /// It is hosted until all lines are sent and every receiver has taken them, or has gone.
+    #[arg(long)]
+    embedded: bool,
 
     #[command(flatten)]
     exchange: ExchangeArgs,
@@ -75,6 +83,9 @@ pub(crate) struct EmitArgs {
     give_up_after: Option<humantime::Duration>,
 }
 
+const HINT: &str = "run `leveret receive` or `leveret serve` first, name a broker with --url, or let emit host \
+                    one with --embedded";
+
 /// Sends everything and tells the account.
 pub(crate) fn run(args: EmitArgs) -> Result<(), Failure> {
     runtime()?.block_on(async {
@@ -84,8 +95,11 @@ pub(crate) fn run(args: EmitArgs) -> Result<(), Failure> {
 }
 
 fn publisher(args: EmitArgs, status: Rc<Status>) -> Result<Publisher, Failure> {
+    if args.embedded && args.broker.names_a_broker() {
+        return Err(Failure::Usage("--embedded hosts a broker only where no URL names one".to_owned()));
+    }
     let intake = match args.messages.is_empty() {
-        true => stdin(&status),
+        true => stdin(&status)?,
         false => input::arguments(args.messages),
     };
     let work = Work::new(intake, Rc::clone(&status), Stop::listen(true)?, args.on_blocked)
@@ -93,7 +107,7 @@ fn publisher(args: EmitArgs, status: Rc<Status>) -> Result<Publisher, Failure> {
     let random = getrandom::u32()
         .map_err(|error| Failure::System { what: "get randomness", source: std::io::Error::other(error) })?;
     Ok(Publisher {
-        connector: args.broker.connector("leveret emit"),
+        connector: args.broker.connector("leveret emit", args.embedded, &status).hint(HINT),
         target: Arc::new(Target {
             exchange: args.exchange.exchange,
             exchange_type: args.exchange.exchange_type,
@@ -107,12 +121,13 @@ fn publisher(args: EmitArgs, status: Rc<Status>) -> Result<Publisher, Failure> {
         status,
         wait_for_broker: args.broker.wait_for_broker,
         judge: Judge::default(),
+        waited_for_receiver: false,
     })
 }
 
-fn stdin(status: &Status) -> tokio::sync::mpsc::Receiver<input::Batch> {
+fn stdin(status: &Status) -> Result<Input, Failure> {
     if std::io::stdin().is_terminal() {
         status.say(" [*] Each line you type is a message. To end press CTRL+D");
     }
-    input::stdin()
+    input::stdin().map_err(|source| Failure::System { what: "read stdin", source })
 }

@@ -80,6 +80,13 @@ impl<F> Outbox<F> {
         }
     }
 
+    /// The oldest line in flight is to be sent once more, as if it had never been.
+    pub(crate) fn hold_head(&mut self) {
+        if let Some((entry, _)) = self.in_flight.pop_front() {
+            self.waiting.push_front(entry);
+        }
+    }
+
     /// The connection is gone: lines that `settled` knows the end of are done, the others wait again.
     /// Returns how many were in flight without an end.
     pub(crate) fn take_back(&mut self, mut settled: impl FnMut(&mut F) -> bool) -> usize {
@@ -95,6 +102,11 @@ impl<F> Outbox<F> {
         let count = back.len();
         back.into_iter().rev().for_each(|entry| self.waiting.push_front(entry));
         count
+    }
+
+    /// Ends the sending of lines one at a time.
+    pub(crate) fn send_together(&mut self) {
+        self.singly = 0;
     }
 
     /// One of the next `lines` lines is refused by the broker, which does not say which one.

@@ -3,19 +3,19 @@
 //! Decides what a lost connection means; the lines themselves are the work's.
 //! Invariant: once a connection was made the account is closed and told on every way out.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use super::{
     outbox::ranges,
-    session::{OpenError, Session, Target},
+    session::{Session, Target},
     verdict::{Judge, Verdict, is_hopeless},
     work::{End, Work},
 };
 use crate::cli::{
     Failure,
-    backoff::Backoff,
-    connect::{Connector, reason, reply_code, wait_before_retry},
+    connect::{Connector, reason, reply_code},
     exchange::Ensured,
+    persist::{self, OpenError, Patience},
     status::Status,
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Publisher {
     pub(crate) status: Rc<Status>,
     pub(crate) wait_for_broker: bool,
     pub(crate) judge: Judge,
+    /// Asked of the receivers once: after it they come and go as they like.
+    pub(crate) waited_for_receiver: bool,
 }
 
 /// What to do after a session.
@@ -34,26 +36,14 @@ enum Next {
     Finish(Option<Failure>),
 }
 
-/// How patiently a session is opened.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    /// One round of tries.
-    None,
-    /// Until a broker is there; one that says no ends it.
-    UntilAnswered,
-    /// Lines are at stake: until it works.
-    Endless,
-}
-
 impl Publisher {
     /// Sends everything; `Ok` means that every line has arrived.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
-        let patience = if self.wait_for_broker { Patience::UntilAnswered } else { Patience::None };
-        let mut opened = self.open(patience).await;
+        let mut opened = self.open(Patience::at_start(self.wait_for_broker)).await;
         let failure = loop {
             let next = match opened {
                 Ok(Ok(session)) => self.send(session).await,
-                Ok(Err(end)) => self.finish_at(end),
+                Ok(Err(end)) => self.finish_at(&end),
                 Err(failure) => Next::Finish(Some(failure)),
             };
             match next {
@@ -61,13 +51,20 @@ impl Publisher {
                 Next::Finish(failure) => break failure,
             }
         };
-        self.close(failure)
+        self.stop_hosting(failure.is_none()).await;
+        self.close(failure).await
     }
 
     /// Opens a session, and takes in what fits meanwhile unless the first try is the only one.
     async fn open(&mut self, patience: Patience) -> Result<Result<Session, End>, Failure> {
         let Self { connector, target, work, status, .. } = self;
-        let opening = open(connector, target, status, patience);
+        let opening =
+            persist::open(status, patience, async || match Session::open(connector, target).await {
+                Err(OpenError::Amqp(error)) if is_hopeless(&error) => {
+                    Err(OpenError::Failure(Failure::Refused(reason(&error))))
+                }
+                opened => opened,
+            });
         tokio::select! {
             biased;
             end = work.wait_without_session(patience != Patience::None) => Ok(Err(end)),
@@ -77,9 +74,10 @@ impl Publisher {
 
     async fn send(&mut self, mut session: Session) -> Next {
         self.announce(&session);
-        let confirmed = self.work.account.confirmed;
+        self.wait_for_receiver();
+        let confirmed = self.work.flights.account.confirmed;
         let end = self.work.send_on(&mut session).await;
-        if self.work.account.confirmed > confirmed {
+        if self.work.flights.account.confirmed > confirmed {
             self.judge.confirmed();
         }
         match end {
@@ -88,7 +86,7 @@ impl Publisher {
                 session.link.close().await;
                 Next::Finish(None)
             }
-            end => self.finish_at(end),
+            end => self.finish_at(&end),
         }
     }
 
@@ -101,7 +99,7 @@ impl Publisher {
                  headers; --exchange-type names another type"
             ));
         }
-        let again: Vec<u64> = self.work.outbox.to_send_again().collect();
+        let again: Vec<u64> = self.work.flights.outbox.to_send_again().collect();
         if !again.is_empty() {
             let (count, lines) = (again.len(), ranges(again.into_iter()));
             self.status
@@ -109,9 +107,33 @@ impl Publisher {
         }
     }
 
+    /// On a broker of our own nobody can have joined yet, and what is sent before somebody has is lost.
+    fn wait_for_receiver(&mut self) {
+        let hosts = self.connector.host().is_some_and(|host| host.broker().is_some());
+        if hosts && !std::mem::replace(&mut self.waited_for_receiver, true) {
+            self.status.say(" [*] The first line waits for a receiver");
+            self.work.flights.wait_for_receiver(Instant::now());
+        }
+    }
+
+    /// Receivers still have to take what our broker holds for them.
+    async fn stop_hosting(&mut self, in_peace: bool) {
+        let Some(host) = self.connector.host() else { return };
+        if in_peace && host.is_waited_for() {
+            self.status.say(
+                " [*] Everything is sent; hosting until the receivers have taken it. To exit press CTRL+C",
+            );
+            tokio::select! {
+                () = host.until_taken() => {}
+                () = self.work.stop_requested() => {}
+            }
+        }
+        host.stop().await;
+    }
+
     fn lost(&mut self, mut session: Session, error: lapin::Error) -> Next {
         let error = session.news.cause(error);
-        let back = self.work.take_back();
+        let back = self.work.flights.take_back();
         let reason = reason(&error);
         match self.judge.judge(&error) {
             Verdict::Hopeless => return Next::Finish(Some(Failure::Refused(reason))),
@@ -130,14 +152,14 @@ impl Publisher {
     /// The broker closed the channel at one of `back` lines. Where there is only one it is known.
     fn search(&mut self, back: usize, reason: &str) {
         if back > 1 {
-            return self.work.outbox.send_singly(back);
+            return self.work.flights.outbox.send_singly(back);
         }
-        if let Some(entry) = self.work.refuse_next() {
+        if let Some(entry) = self.work.flights.refuse_next() {
             self.status.say(format!(" [!] line {} was refused: {reason}", entry.number));
         }
     }
 
-    fn finish_at(&self, end: End) -> Next {
+    fn finish_at(&self, end: &End) -> Next {
         match end {
             End::GaveUp => self.status.say(" [!] nothing was confirmed for --give-up-after; giving up"),
             End::Stopped | End::Done | End::Lost(_) => {}
@@ -145,8 +167,8 @@ impl Publisher {
         Next::Finish(None)
     }
 
-    fn close(mut self, failure: Option<Failure>) -> Result<(), Failure> {
-        let (account, too_long) = self.work.close();
+    async fn close(mut self, failure: Option<Failure>) -> Result<(), Failure> {
+        let (account, too_long) = self.work.close().await;
         if too_long > 0 {
             self.status.say(format!(" [!] {too_long} lines were over the limit of 128 MiB and not sent"));
         }
@@ -159,35 +181,5 @@ impl Publisher {
             (None, None) if !account.is_clean() => Err(Failure::Incomplete),
             (None, None) => Ok(()),
         }
-    }
-}
-
-async fn open(
-    connector: &mut Connector,
-    target: &Arc<Target>,
-    status: &Status,
-    patience: Patience,
-) -> Result<Session, Failure> {
-    let mut backoff = Backoff::new();
-    let mut told = false;
-    loop {
-        let failure = match Session::open(connector, target).await {
-            Ok(session) => return Ok(session),
-            Err(OpenError::Amqp(error)) if is_hopeless(&error) => {
-                return Err(Failure::Refused(reason(&error)));
-            }
-            Err(OpenError::Amqp(error)) => Failure::Refused(reason(&error)),
-            Err(OpenError::Connect(error)) if patience == Patience::UntilAnswered && error.is_answer() => {
-                return Err(error.into());
-            }
-            Err(OpenError::Connect(error)) => error.into(),
-        };
-        if patience == Patience::None {
-            return Err(failure);
-        }
-        if !std::mem::replace(&mut told, true) {
-            status.say(format!(" [!] {failure}; trying again until it works"));
-        }
-        wait_before_retry(&mut backoff).await;
     }
 }

@@ -19,8 +19,9 @@ use lapin::{
 
 use super::{account::Outcome, outbox::Entry};
 use crate::cli::{
-    connect::{ConnectError, Connector, Link, reply_code},
+    connect::{Connector, Link, reply_code},
     exchange::{self, Ensured, ExchangeType},
+    persist::OpenError,
     stamp::{NO_NEWLINE, Source, Stamp},
 };
 
@@ -53,18 +54,6 @@ impl Target {
     }
 }
 
-/// Why there is no session.
-pub(crate) enum OpenError {
-    Connect(ConnectError),
-    Amqp(lapin::Error),
-}
-
-impl From<lapin::Error> for OpenError {
-    fn from(error: lapin::Error) -> Self {
-        Self::Amqp(error)
-    }
-}
-
 /// What a connection says of itself.
 pub(crate) enum News {
     Blocked(String),
@@ -81,7 +70,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn open(connector: &mut Connector, target: &Arc<Target>) -> Result<Self, OpenError> {
-        let link = connector.round().await.map_err(OpenError::Connect)?;
+        let link = connector.connect().await?;
         let news = NewsStream(Box::pin(link.connection.events_listener()));
         let exchange = exchange::ensure(&link.connection, &target.exchange, &target.exchange_type).await?;
         let channel = link.connection.create_channel().await?;
@@ -132,12 +121,14 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// The message is handed over when the flight is first polled.
-    pub(crate) fn publish(&self, entry: &Entry) -> Flight {
+    pub(crate) fn publish(&self, entry: &Entry, mandatory: bool) -> Flight {
         let (channel, target) = (self.channel.clone(), Arc::clone(&self.target));
         let (body, properties) = (Arc::clone(&entry.line.body), self.target.properties(entry));
         Flight::Flying(Box::pin(async move {
-            let options =
-                BasicPublishOptions { mandatory: target.mandatory, ..BasicPublishOptions::default() };
+            let options = BasicPublishOptions {
+                mandatory: mandatory || target.mandatory,
+                ..BasicPublishOptions::default()
+            };
             let (exchange, key) = (target.exchange.clone(), target.routing_key.clone());
             let confirm = channel.basic_publish(exchange, key, options, &body, properties).await?;
             Ok(match confirm.await? {

@@ -8,19 +8,19 @@ use std::{
     future::poll_fn,
     io,
     rc::Rc,
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc::Receiver, time};
+use tokio::time;
 
 use super::{
-    account::{Account, Outcome},
-    input::Batch,
+    account::Account,
+    flights::Flights,
+    input::{Batch, Input},
     lines::{Item, Line},
-    outbox::{Bounds, Entry, Outbox},
+    outbox::Bounds,
     progress::{self, Progress},
-    session::{Flight, News, Sender, Session},
+    session::{News, Session},
 };
 use crate::cli::{status::Status, stop::Stop};
 
@@ -55,13 +55,12 @@ pub(crate) enum End {
 }
 
 pub(crate) struct Work {
-    intake: Receiver<Batch>,
+    intake: Input,
     /// What the last batch brought and the outbox had no room for.
     unread: VecDeque<Item>,
     input_open: bool,
     pub(crate) input_error: Option<io::Error>,
-    pub(crate) outbox: Outbox<Flight>,
-    pub(crate) account: Account,
+    pub(crate) flights: Flights,
     too_long: u64,
     status: Rc<Status>,
     progress: Progress,
@@ -76,20 +75,14 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(
-        intake: Receiver<Batch>,
-        status: Rc<Status>,
-        stop: Stop,
-        on_blocked: OnBlocked,
-    ) -> Self {
+    pub(crate) fn new(intake: Input, status: Rc<Status>, stop: Stop, on_blocked: OnBlocked) -> Self {
         let now = Instant::now();
         Self {
             intake,
             unread: VecDeque::new(),
             input_open: true,
             input_error: None,
-            outbox: Outbox::new(BOUNDS),
-            account: Account::default(),
+            flights: Flights::new(BOUNDS),
             too_long: 0,
             status,
             progress: Progress::default(),
@@ -119,18 +112,17 @@ impl Work {
             let (deadline, wants) = (self.deadline(blocked), self.wants_input(blocked));
             tokio::select! {
                 biased;
-                () = self.stop.requested() => self.stop_asked(),
+                () = self.stop.requested() => self.stop_asked().await,
                 news = session.news.next() => match news {
                     News::Lost(error) => return End::Lost(error),
                     News::Blocked(reason) => blocked = self.say_blocked(&reason),
                     News::Unblocked => blocked = self.say_unblocked(),
                 },
-                moved = poll_fn(|cx| poll_outbox(&mut self.outbox, &mut self.account, &session.sender, blocked, cx)) =>
-                    match moved {
-                        Ok(()) => self.moved = Instant::now(),
-                        Err(error) => return End::Lost(error),
-                    },
-                batch = self.intake.recv(), if wants => self.take_in(batch),
+                moved = poll_fn(|cx| self.flights.poll(&session.sender, Instant::now(), cx)), if !blocked => match moved {
+                    Ok(()) => self.moved = Instant::now(),
+                    Err(error) => return End::Lost(error),
+                },
+                batch = self.intake.next(), if wants => self.take_in(batch),
                 () = time::sleep_until(deadline.into()) => {}
             }
         }
@@ -147,44 +139,29 @@ impl Work {
             let (deadline, wants) = (self.deadline(true), reads && self.wants_input(true));
             tokio::select! {
                 biased;
-                () = self.stop.requested() => self.stop_asked(),
-                batch = self.intake.recv(), if wants => self.take_in(batch),
+                () = self.stop.requested() => self.stop_asked().await,
+                batch = self.intake.next(), if wants => self.take_in(batch),
                 () = time::sleep_until(deadline.into()) => {}
             }
         }
     }
 
-    /// Puts the lines of a lost session back; returns how many had no end.
-    pub(crate) fn take_back(&mut self) -> usize {
-        let mut cx = Context::from_waker(Waker::noop());
-        let account = &mut self.account;
-        self.outbox.take_back(|flight| match flight.poll(&mut cx) {
-            Poll::Ready(Ok(outcome)) => {
-                account.settle(outcome);
-                true
-            }
-            Poll::Ready(Err(_)) | Poll::Pending => false,
-        })
-    }
-
-    /// Takes out the line at which the broker closed the channel.
-    pub(crate) fn refuse_next(&mut self) -> Option<Entry> {
-        let entry = self.outbox.refuse_next()?;
-        self.account.settle(Outcome::Refused);
-        Some(entry)
+    /// Waits for a signal to end.
+    pub(crate) async fn stop_requested(&mut self) {
+        self.stop.requested().await;
     }
 
     /// Closes the account with everything that was taken out of the input; says how many lines were over
     /// the limit.
-    pub(crate) fn close(&mut self) -> (Account, u64) {
-        self.swallow_rest();
-        self.account.close(self.outbox.len());
-        (self.account, self.too_long)
+    pub(crate) async fn close(&mut self) -> (Account, u64) {
+        self.swallow_rest().await;
+        self.flights.account.close(self.flights.outbox.len());
+        (self.flights.account, self.too_long)
     }
 
     fn end(&mut self, now: Instant) -> Option<End> {
         self.draw(now);
-        if !self.input_open && self.unread.is_empty() && self.outbox.is_empty() {
+        if !self.input_open && self.unread.is_empty() && self.flights.outbox.is_empty() {
             return Some(End::Done);
         }
         if self.stop_deadline.is_some_and(|deadline| deadline <= now) {
@@ -195,7 +172,7 @@ impl Work {
     }
 
     fn give_up_at(&self) -> Option<Instant> {
-        self.give_up_after.filter(|_| !self.outbox.is_empty()).map(|limit| self.moved + limit)
+        self.give_up_after.filter(|_| !self.flights.outbox.is_empty()).map(|limit| self.moved + limit)
     }
 
     /// When to look again though nothing has happened.
@@ -203,17 +180,21 @@ impl Work {
         let now = Instant::now();
         let idle = now + Duration::from_secs(3600);
         let draw = self.status.shows_progress().then_some(self.next_draw);
-        let stall = (self.on_blocked == OnBlocked::Drop && !stopped && !self.outbox.has_room())
+        let stall = (self.on_blocked == OnBlocked::Drop && !stopped && !self.flights.outbox.has_room())
             .then_some(self.moved + STALL)
             // Once it is over, only new lines and confirms make a difference.
             .filter(|stall| *stall > now);
-        [draw, stall, self.stop_deadline, self.give_up_at()].into_iter().flatten().fold(idle, Instant::min)
+        let offer = self.flights.next_offer();
+        [draw, stall, offer, self.stop_deadline, self.give_up_at()]
+            .into_iter()
+            .flatten()
+            .fold(idle, Instant::min)
     }
 
     fn draw(&mut self, now: Instant) {
         if self.status.shows_progress() && self.next_draw <= now {
             self.next_draw = now + progress::INTERVAL;
-            self.status.progress(self.progress.line(&self.account, self.outbox.len(), now));
+            self.status.progress(self.progress.line(&self.flights.account, self.flights.outbox.len(), now));
         }
     }
 
@@ -223,7 +204,7 @@ impl Work {
     }
 
     fn wants_input(&self, stopped: bool) -> bool {
-        self.input_open && self.unread.is_empty() && (self.outbox.has_room() || self.drops(stopped))
+        self.input_open && self.unread.is_empty() && (self.flights.outbox.has_room() || self.drops(stopped))
     }
 
     fn take_in(&mut self, batch: Option<Batch>) {
@@ -238,7 +219,7 @@ impl Work {
 
     /// Moves what was read into the outbox, as far as there is room.
     fn admit(&mut self, stopped: bool) {
-        while self.outbox.has_room() || self.drops(stopped) {
+        while self.flights.outbox.has_room() || self.drops(stopped) {
             match self.unread.pop_front() {
                 Some(Item::Line(line)) => self.read_line(line),
                 Some(Item::TooLong) => self.read_too_long(),
@@ -248,45 +229,50 @@ impl Work {
     }
 
     fn read_line(&mut self, line: Line) {
-        if self.outbox.has_room() {
+        if self.flights.outbox.has_room() {
             return self.keep(line);
         }
-        self.account.read += 1;
-        self.account.dropped += 1;
+        self.flights.account.read += 1;
+        self.flights.account.dropped += 1;
     }
 
     fn keep(&mut self, line: Line) {
-        self.account.read += 1;
-        if self.outbox.is_empty() {
+        self.flights.account.read += 1;
+        if self.flights.outbox.is_empty() {
             self.moved = Instant::now();
         }
-        self.outbox.push(self.next_number, line);
+        self.flights.outbox.push(self.next_number, line);
         self.next_number += 1;
     }
 
     fn read_too_long(&mut self) {
-        self.account.read += 1;
-        self.account.not_confirmed += 1;
+        self.flights.account.read += 1;
+        self.flights.account.not_confirmed += 1;
         self.too_long += 1;
     }
 
     /// The first signal closes the input and lets what was read arrive; the second one ends at once.
-    fn stop_asked(&mut self) {
+    async fn stop_asked(&mut self) {
         if self.stop_deadline.is_some() {
             self.stop_deadline = Some(Instant::now());
             return;
         }
         self.stop_deadline = Some(Instant::now() + STOP_GRACE);
-        self.swallow_rest();
+        self.swallow_rest().await;
+        if !self.flights.outbox.is_empty() {
+            let lines = self.flights.outbox.len();
+            self.status
+                .say(format!(" [*] waiting for {lines} lines to be confirmed; CTRL+C again to end at once"));
+        }
     }
 
     /// Closes the input. The few batches that are out of it already go into the outbox whatever the
     /// bounds say.
-    fn swallow_rest(&mut self) {
-        self.input_open = false;
-        self.intake.close();
-        while let Ok(batch) = self.intake.try_recv() {
-            self.take_in(Some(batch));
+    async fn swallow_rest(&mut self) {
+        self.intake.stop();
+        while self.input_open {
+            let batch = self.intake.next().await;
+            self.take_in(batch);
         }
         while let Some(item) = self.unread.pop_front() {
             match item {
@@ -308,35 +294,5 @@ impl Work {
         };
         self.status.say(format!(" [!] the broker takes no messages now ({reason}); {then}"));
         true
-    }
-}
-
-/// Sends what waits and counts what has met its end; ready when anything has.
-fn poll_outbox(
-    outbox: &mut Outbox<Flight>,
-    account: &mut Account,
-    sender: &Sender,
-    blocked: bool,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), lapin::Error>> {
-    let mut moved = false;
-    loop {
-        let mut sent = false;
-        while let Some(entry) = if blocked { None } else { outbox.next_to_send() } {
-            account.sent_again += u64::from(entry.sent_before);
-            let mut flight = sender.publish(&entry);
-            // The first poll hands the message over. What comes of it is asked when its turn comes.
-            let _ = flight.poll(cx);
-            outbox.sent(entry, flight);
-            sent = true;
-        }
-        while let Some(Poll::Ready(landing)) = outbox.head().map(|flight| flight.poll(cx)) {
-            account.settle(landing?);
-            outbox.settle_head();
-            moved = true;
-        }
-        if !sent {
-            return if moved { Poll::Ready(Ok(())) } else { Poll::Pending };
-        }
     }
 }

@@ -69,7 +69,7 @@ enum Event {
     Hangup,
     Closed,
     Report(Option<Report>),
-    Delivery(Result<Delivery, String>),
+    Delivery(Box<Result<Delivery, String>>),
     Time,
 }
 
@@ -110,13 +110,16 @@ impl Desk {
 
     /// Takes messages from `session` until it is lost (`Ok`) or it is time to end (`Err`).
     pub(crate) async fn receive(&mut self, session: &mut Session) -> Result<String, Finish> {
+        if self.session == 0 {
+            // To be idle is to wait for messages, not for a broker.
+            self.last_message_at = Instant::now();
+        }
         self.session += 1;
         self.tally.bound(session.bound_at);
         loop {
             match self.event(Some(session)).await {
-                Event::Delivery(Err(reason)) => return Ok(reason),
-                Event::Delivery(Ok(delivery)) => {
-                    if let Some(reason) = self.take_all(session, delivery).await {
+                Event::Delivery(delivery) => {
+                    if let Err(reason) = self.take_all(session, *delivery).await {
                         return Ok(reason);
                     }
                 }
@@ -156,7 +159,7 @@ impl Desk {
             () = StdoutWatch::closed(self.watch.as_mut()) => Event::Closed,
             _ = stop::next(self.hangup.as_mut()) => Event::Hangup,
             report = self.writer.reports.recv() => Event::Report(report),
-            delivery = next(session), if takes => Event::Delivery(delivery),
+            delivery = next(session), if takes => Event::Delivery(Box::new(delivery)),
             () = time::sleep_until(deadline.into()) => Event::Time,
         }
     }
@@ -199,7 +202,7 @@ impl Desk {
     fn idle_at(&self) -> Option<Instant> {
         self.limits
             .idle_timeout
-            .filter(|_| self.with_writer == 0)
+            .filter(|_| self.session > 0 && self.with_writer == 0)
             .map(|timeout| self.last_message_at + timeout)
     }
 
@@ -223,16 +226,20 @@ impl Desk {
         }
     }
 
-    /// Takes this message and those that have come behind it; `Some` says why no more will come.
-    async fn take_all(&mut self, session: &mut Session, first: Delivery) -> Option<String> {
-        self.take(first);
+    /// Takes this message and those that have come behind it, or says why no more will come.
+    async fn take_all(
+        &mut self,
+        session: &mut Session,
+        first: Result<Delivery, String>,
+    ) -> Result<(), String> {
+        self.take(first?);
         while self.with_writer < self.prefetch && !self.has_all() {
-            match session.ready().await? {
-                Ok(delivery) => self.take(delivery),
-                Err(reason) => return Some(reason),
+            match session.ready().await {
+                Some(delivery) => self.take(delivery?),
+                None => break,
             }
         }
-        None
+        Ok(())
     }
 
     fn take(&mut self, delivery: Delivery) {
@@ -241,7 +248,7 @@ impl Desk {
         let edge = Edge { message: self.tally.messages() + 1, stamp: message.stamp() };
         self.tally.take(edge, Instant::now()).into_iter().for_each(|line| self.status.say(line));
         self.with_writer += 1;
-        self.writer.send(Command::Write(message, ticket));
+        self.writer.send(Command::Write(Box::new(message), ticket));
     }
 
     /// Lets the writer finish, acknowledges what it wrote, and says how much that was.

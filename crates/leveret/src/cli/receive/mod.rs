@@ -53,6 +53,10 @@ pub(crate) struct ReceiveArgs {
     #[command(flatten)]
     broker: BrokerArgs,
 
+    /// Do not host a broker in this process when there is none
+    #[arg(long)]
+    no_embedded: bool,
+
     #[command(flatten)]
     exchange: ExchangeArgs,
 
@@ -121,6 +125,8 @@ enum Color {
     Never,
 }
 
+const HINT: &str = "run `leveret serve`, or name a broker with --url";
+
 /// Receives until it is told to end.
 pub(crate) fn run(args: ReceiveArgs) -> Result<(), Failure> {
     if args.exchange.exchange.as_str().is_empty() {
@@ -141,10 +147,11 @@ fn receiver(args: ReceiveArgs, status: Rc<Status>) -> Result<Receiver, Failure> 
     let watch = outputs.stdout.is_some().then(StdoutWatch::start).flatten();
     let unhurried = outputs.stdout.is_none();
     let limits = Limits { count: args.count, idle_timeout: args.idle_timeout.map(Duration::from) };
+    let connector = args.broker.connector("leveret receive", !args.no_embedded, &status).hint(HINT);
     let desk =
         Desk::new(status, Tally::new(args.buffer), limits, args.prefetch, Writer::start(outputs), stop);
     Ok(Receiver {
-        connector: args.broker.connector("leveret receive"),
+        connector,
         subscription: Subscription {
             exchange: args.exchange.exchange,
             exchange_type: args.exchange.exchange_type,

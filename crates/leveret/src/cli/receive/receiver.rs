@@ -4,14 +4,13 @@
 
 use super::{
     desk::{Desk, Finish},
-    session::{OpenError, Session, Subscription},
+    session::{Session, Subscription},
 };
 use crate::cli::{
     Failure,
-    backoff::Backoff,
-    connect::{Connector, reason, reply_code, wait_before_retry},
+    connect::Connector,
     exchange::Ensured,
-    status::Status,
+    persist::{self, Patience},
 };
 
 pub(crate) struct Receiver {
@@ -23,17 +22,9 @@ pub(crate) struct Receiver {
     pub(crate) unhurried: bool,
 }
 
-/// How patiently a session is opened.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    None,
-    UntilAnswered,
-    Endless,
-}
-
 impl Receiver {
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
-        let mut patience = if self.wait_for_broker { Patience::UntilAnswered } else { Patience::None };
+        let mut patience = Patience::at_start(self.wait_for_broker);
         loop {
             let mut session = match self.open(patience).await? {
                 Ok(session) => session,
@@ -54,7 +45,9 @@ impl Receiver {
         tokio::select! {
             biased;
             finish = desk.wait_without_session() => Ok(Err(finish)),
-            session = open(connector, subscription, &status, patience) => session.map(Ok),
+            session = persist::open(&status, patience, async || Session::open(connector, subscription).await) => {
+                session.map(Ok)
+            }
         }
     }
 
@@ -88,6 +81,9 @@ impl Receiver {
         if let Some(session) = session {
             session.close().await;
         }
+        if let Some(host) = self.connector.host() {
+            host.stop().await;
+        }
         let unwritten = self.desk.unwritten();
         let status = std::rc::Rc::clone(&self.desk.status);
         if unwritten > 0 && !matches!(finish, Finish::Closed) {
@@ -109,32 +105,5 @@ impl Receiver {
             }
             _ => Ok(()),
         }
-    }
-}
-
-async fn open(
-    connector: &mut Connector,
-    subscription: &Subscription,
-    status: &Status,
-    patience: Patience,
-) -> Result<Session, Failure> {
-    let mut backoff = Backoff::new();
-    let mut told = false;
-    loop {
-        let (failure, is_answer) = match Session::open(connector, subscription).await {
-            Ok(session) => return Ok(session),
-            Err(OpenError::Amqp(error)) => (Failure::Refused(reason(&error)), reply_code(&error).is_some()),
-            Err(OpenError::Connect(error)) => {
-                let is_answer = error.is_answer();
-                (Failure::from(error), is_answer)
-            }
-        };
-        if patience == Patience::None || (patience == Patience::UntilAnswered && is_answer) {
-            return Err(failure);
-        }
-        if !std::mem::replace(&mut told, true) {
-            status.say(format!(" [!] {failure}; trying again until it works"));
-        }
-        wait_before_retry(&mut backoff).await;
     }
 }

@@ -14,8 +14,9 @@ use lapin::{
 };
 
 use crate::cli::{
-    connect::{ConnectError, Connector, Link, reason},
+    connect::{Connector, Link, reason},
     exchange::{self, Ensured, ExchangeType},
+    persist::OpenError,
     sizes::QueueBytes,
 };
 
@@ -53,18 +54,6 @@ impl Subscription {
     }
 }
 
-/// Why there is no session.
-pub(crate) enum OpenError {
-    Connect(ConnectError),
-    Amqp(lapin::Error),
-}
-
-impl From<lapin::Error> for OpenError {
-    fn from(error: lapin::Error) -> Self {
-        Self::Amqp(error)
-    }
-}
-
 pub(crate) struct Session {
     pub(crate) link: Link,
     pub(crate) exchange: Ensured,
@@ -76,7 +65,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn open(connector: &mut Connector, wanted: &Subscription) -> Result<Self, OpenError> {
-        let link = connector.round().await.map_err(OpenError::Connect)?;
+        let link = connector.connect().await?;
         let exchange = exchange::ensure(&link.connection, &wanted.exchange, &wanted.exchange_type).await?;
         let channel = link.connection.create_channel().await?;
         channel.basic_qos(wanted.prefetch, BasicQosOptions::default()).await?;

@@ -9,7 +9,7 @@ use crate::cli::stamp::{Source, Stamp};
 
 /// Sources remembered at once. A machine that runs `emit` for every message makes a new one each time;
 /// the one that was silent the longest is forgotten first.
-const SOURCES_MAX: usize = 4096;
+const SOURCES_MAX: usize = 1024;
 
 /// Holes remembered for one source; of more, the oldest are no longer expected to be filled.
 const HOLES_MAX: usize = 256;

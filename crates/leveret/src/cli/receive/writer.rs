@@ -34,7 +34,7 @@ pub(crate) struct Ticket {
 }
 
 pub(crate) enum Command {
-    Write(Message, Ticket),
+    Write(Box<Message>, Ticket),
     Reopen,
 }
 
@@ -112,7 +112,7 @@ impl Job {
     fn work(&mut self, to_do: &Receiver<Command>) -> Result<(), Halt> {
         loop {
             match self.next(to_do) {
-                Ok(Command::Write(message, ticket)) => self.write(to_do, message, ticket)?,
+                Ok(Command::Write(message, ticket)) => self.write(to_do, *message, ticket)?,
                 Ok(Command::Reopen) => self.reopen()?,
                 Err(RecvTimeoutError::Timeout) => self.sync()?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(self.sync()?),
@@ -138,7 +138,7 @@ impl Job {
             match to_do.try_recv() {
                 Ok(Command::Write(message, ticket)) => {
                     octets += message.body.len();
-                    messages.push(message);
+                    messages.push(*message);
                     last = ticket;
                 }
                 Ok(Command::Reopen) => {
