@@ -10,7 +10,7 @@
 //! | `I` | i32 | | `F` | table |
 //! | `i` | u32 | | `V` | void |
 //! | `l` | i64 | | `x` | octets |
-//! | `f` | float | | | |
+//! | `f` | float | | `L` | i64 too, as some clients write it |
 
 use crate::{DecodeError, Table, reader::Reader, writer::Writer};
 
@@ -34,7 +34,7 @@ pub enum Value<'a> {
     I32(i32),
     /// `i`
     U32(u32),
-    /// `l`
+    /// `l`, and `L` when read.
     I64(i64),
     /// `f`
     F32(f32),
@@ -119,7 +119,7 @@ impl<'a> Value<'a> {
             b'u' => Self::U16(reader.u16()?),
             b'I' => Self::I32(reader.i32()?),
             b'i' => Self::U32(reader.u32()?),
-            b'l' => Self::I64(reader.i64()?),
+            b'l' | b'L' => Self::I64(reader.i64()?),
             b'f' => Self::F32(reader.f32()?),
             b'd' => Self::F64(reader.f64()?),
             b'D' => Self::Decimal { scale: reader.u8()?, value: reader.u32()? },
