@@ -54,7 +54,4 @@ pub enum DecodeError {
     /// Tables and arrays nested deeper than [`crate::TABLE_DEPTH_MAX`].
     #[error("tables are nested too deep")]
     TooDeep,
-    /// Property flags that basic does not define.
-    #[error("unknown property flags {0:#06x}")]
-    UnknownPropertyFlags(u16),
 }
