@@ -180,13 +180,18 @@ impl<'a> ContentHeader<'a> {
     /// Decodes the fixed part.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`] when it is shorter than its fixed part.
+    /// [`DecodeError::Truncated`] when it is shorter than its fixed part, and
+    /// [`DecodeError::ContentWeight`] when its weight is not 0: RabbitMQ takes the first for an
+    /// unknown frame and the second for a frame that is out of order.
     #[inline]
     pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(payload);
         let class_id = reader.u16()?;
-        let _weight = reader.u16()?;
+        let weight = reader.u16()?;
         let body_octets = reader.u64()?;
+        if weight != 0 {
+            return Err(DecodeError::ContentWeight(weight));
+        }
         let property_octets = reader.octets(reader.remaining())?;
         Ok(Self { class_id, body_octets, property_octets })
     }
@@ -212,6 +217,16 @@ mod tests {
         check(&[0x10, 0, 2, 9], DecodeError::TrailingOctets(1));
         check(&[0, 0, 1], DecodeError::TrailingOctets(1));
         check(&[0x10, 1, 0, 0, 2], DecodeError::TrailingOctets(2));
+    }
+
+    #[test]
+    fn the_weight_is_zero() {
+        let mut octets = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0];
+        let wanted = ContentHeader { class_id: 60, body_octets: 9, property_octets: &[0, 0] };
+        assert_eq!(ContentHeader::decode(&octets), Ok(wanted));
+        octets[3] = 1;
+        assert_eq!(ContentHeader::decode(&octets), Err(DecodeError::ContentWeight(1)));
+        assert_eq!(ContentHeader::decode(&octets[..11]), Err(DecodeError::Truncated));
     }
 
     #[test]
