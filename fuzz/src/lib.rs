@@ -4,7 +4,9 @@
 //! compiler, so that the targets measure what they allocate themselves.
 
 use allocation_counter::measure;
-use leveret_wire::{Properties, Table, TableBuf, Value};
+use leveret_wire::{
+    ContentHeader, FrameKind, Method, Properties, ProtocolHeader, Table, TableBuf, Value, decode_frame,
+};
 
 /// Runs `decode` and panics when it allocated anything.
 pub fn without_allocating<T>(decode: impl FnOnce() -> T) -> T {
@@ -12,6 +14,34 @@ pub fn without_allocating<T>(decode: impl FnOnce() -> T) -> T {
     let allocated = measure(|| decoded = Some(decode()));
     assert_eq!(allocated.count_total, 0, "decoding allocated: {allocated:?}");
     decoded.expect("the closure was run")
+}
+
+/// Runs `work` and panics when at some moment it held more than `octets_max`.
+pub fn within<T>(octets_max: u64, work: impl FnOnce() -> T) -> T {
+    let mut done = None;
+    let allocated = measure(|| done = Some(work()));
+    assert!(allocated.bytes_max <= octets_max, "{octets_max} octets were allowed: {allocated:?}");
+    done.expect("the closure was run")
+}
+
+/// Goes through what a broker says, and panics when that is not whole frames of known methods.
+pub fn check_said(said: &[u8]) {
+    // A peer with another protocol gets the header of ours and nothing else.
+    if said == ProtocolHeader::SUPPORTED {
+        return;
+    }
+    let mut rest = said;
+    while let Some((frame, taken)) = decode_frame(rest, u32::MAX).expect("the broker writes frames") {
+        match frame.kind {
+            FrameKind::Method => drop(Method::decode(frame.payload).expect("the broker writes methods")),
+            FrameKind::Header => {
+                drop(ContentHeader::decode(frame.payload).expect("the broker writes headers"))
+            }
+            FrameKind::Body | FrameKind::Heartbeat => {}
+        }
+        rest = &rest[taken..];
+    }
+    assert!(rest.is_empty(), "the broker left {} octets of a frame behind", rest.len());
 }
 
 /// Decodes properties, and panics when they do not come back from what is encoded of them.

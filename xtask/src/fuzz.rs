@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
             return Ok(true);
         }
         eprintln!("{target}: failed; the end of {}:", log.display());
-        summary.last_lines.iter().for_each(|line| eprintln!("  {line}"));
+        summary.last_lines.iter().chain(&summary.panic).for_each(|line| eprintln!("  {line}"));
         match &summary.artifact {
             Some(file) => eprintln!("replay it with: cargo xtask fuzz --replay {file} {target}"),
             None => eprintln!("{target}: libFuzzer kept no input"),
@@ -196,6 +196,8 @@ struct Summary {
     runs: u64,
     /// The file that holds the input that failed.
     artifact: Option<String>,
+    /// What panicked, and why.
+    panic: Vec<String>,
     last_lines: VecDeque<String>,
 }
 
@@ -211,6 +213,10 @@ impl Summary {
         }
         if let Some((_, file)) = line.split_once("Test unit written to ") {
             self.artifact = Some(file.to_owned());
+        }
+        // The reason is on the line behind the place.
+        if line.contains(" panicked at ") || self.panic.len() == 1 {
+            self.panic.push(line.to_owned());
         }
         if self.last_lines.len() == Self::LAST_LINES_MAX {
             self.last_lines.pop_front();
@@ -231,6 +237,8 @@ mod tests {
     fn a_summary_takes_what_libfuzzer_tells() {
         let mut summary = Summary::default();
         for line in [
+            "thread '<unnamed>' (587) panicked at src/lib.rs:44:5:",
+            "the reason",
             "#2\tINITED cov: 12 ft: 12 corp: 1/1b exec/s: 0 rss: 27Mb",
             "#1463262\tDONE   cov: 226 ft: 911 corp: 172/35Kb lim: 4096 exec/s: 133023 rss: 28Mb",
             "stat::number_of_executed_units: 1463262",
@@ -240,6 +248,7 @@ mod tests {
         }
         assert_eq!((summary.edges, summary.runs), (226, 1_463_262));
         assert_eq!(summary.artifact.as_deref(), Some("fuzz/artifacts/table/crash-1a"));
+        assert_eq!(summary.panic.last().map(String::as_str), Some("the reason"));
         (0..100).for_each(|_| summary.take("another"));
         assert_eq!(summary.last_lines.len(), Summary::LAST_LINES_MAX);
     }

@@ -32,6 +32,7 @@ fn main() -> io::Result<()> {
     let (from_client, from_broker) = (from_client?, from_broker?);
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     write_seed(&corpus, "session_handshake", name, &from_client)?;
+    write_seed(&corpus, "connection", name, &from_client)?;
     write_frames(&corpus, &format!("{name}-client"), &from_client, PROTOCOL_HEADER_OCTETS)?;
     write_frames(&corpus, &format!("{name}-broker"), &from_broker, 0)
 }
