@@ -10,6 +10,7 @@ use std::sync::Arc;
 use leveret_broker::Now;
 use leveret_broker::engine::{Config, Connection, Engine, Entropy, Peer, Reading, Wake};
 use leveret_fuzz::{check_said, within};
+use leveret_wire::{FRAME_END, FRAME_OVERHEAD_OCTETS, ProtocolHeader};
 use libfuzzer_sys::fuzz_target;
 
 /// An engine with a connection and a first chunk of messages, and a turn's output.
@@ -39,13 +40,26 @@ impl Wake for Unheeded {
 }
 
 fn talk(octets: &[u8]) {
-    let config = Config { message_octets_max: 4096, frame_max: 8192, ..Config::default() };
+    let config = Config { message_octets_max: 4096, ..Config::default() };
     let engine = Engine::new(config, Box::new(Counting(0)));
     let mut client = Client::new(&engine);
-    client.talk(octets, 1 + 16 * usize::from(octets.last().copied().unwrap_or_default()));
+    client.talk(octets);
     client.hang_up();
     drop(client);
     assert_eq!(engine.connection_count(), 0);
+}
+
+/// A stream that ends with a frame comes frame by frame, so that its acknowledgements find their
+/// deliveries, and any other in pieces whose size is in its last octet.
+fn next_piece_octets(rest: &[u8], last: Option<u8>) -> usize {
+    let octets = match (last, rest) {
+        (Some(FRAME_END), [b'A', ..]) => ProtocolHeader::OCTETS,
+        (Some(FRAME_END), [_, _, _, s0, s1, s2, s3, ..]) => {
+            u32::from_be_bytes([*s0, *s1, *s2, *s3]) as usize + FRAME_OVERHEAD_OCTETS
+        }
+        _ => 1 + 16 * usize::from(last.unwrap_or_default()),
+    };
+    octets.min(rest.len())
 }
 
 struct Client {
@@ -60,7 +74,7 @@ impl Client {
         Self { connection: Connection::new(engine, peer, Box::new(Unheeded), now), now }
     }
 
-    fn talk(&mut self, octets: &[u8], piece_octets: usize) {
+    fn talk(&mut self, octets: &[u8]) {
         let (mut start, mut heard) = (0, 0);
         while !self.connection.is_finished() {
             self.wait_until_read();
@@ -73,7 +87,7 @@ impl Client {
             if heard == octets.len() {
                 return;
             }
-            heard = octets.len().min(heard + piece_octets);
+            heard += next_piece_octets(&octets[heard..], octets.last().copied());
         }
     }
 
@@ -90,6 +104,9 @@ impl Client {
         assert_eq!(said.len(), self.connection.output().len());
         check_said(&said);
         self.connection.sent(said.len(), self.now);
+        if said == ProtocolHeader::SUPPORTED {
+            assert!(self.connection.is_finished(), "a peer with another protocol was kept waiting");
+        }
         more || !said.is_empty()
     }
 

@@ -12,8 +12,10 @@ use leveret_wire::method::{channel, connection, queue};
 use leveret_wire::{Method, TableBuf, Value, decode_frame};
 use libfuzzer_sys::fuzz_target;
 
-const FRAME_OCTETS_MAX: u32 = 8192;
-const MESSAGE_OCTETS_MAX: u64 = 16_384;
+/// What the clients of the corpus take.
+const FRAME_OCTETS_MAX: u32 = 131_072;
+/// Within reach of the inputs.
+const MESSAGE_OCTETS_MAX: u64 = 1000;
 
 /// A session with nothing on its channels.
 const ALLOCATED_OCTETS_MAX: u64 = 16 * 1024;
@@ -43,7 +45,7 @@ struct Client {
 impl Client {
     fn new(keeps_calls: bool) -> Self {
         let offer = Offer {
-            channel_max: 8,
+            channel_max: 2047,
             frame_max: FRAME_OCTETS_MAX,
             heartbeat_seconds: 60,
             server_properties: TableBuf::new().with("product", Value::LongStr(b"Leveret")),
