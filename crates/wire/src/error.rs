@@ -54,7 +54,10 @@ pub enum DecodeError {
     /// Tables and arrays nested deeper than [`crate::TABLE_DEPTH_MAX`].
     #[error("tables are nested too deep")]
     TooDeep,
-    /// Property flags that basic does not define.
-    #[error("unknown property flags {0:#06x}")]
-    UnknownPropertyFlags(u16),
+    /// A content header whose weight, which nothing uses, is not 0.
+    #[error("the content header has the weight {0}")]
+    ContentWeight(u16),
+    /// A short string of a method that is not UTF-8.
+    #[error("a short string is not UTF-8")]
+    MalformedUtf8,
 }

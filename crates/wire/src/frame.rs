@@ -63,8 +63,9 @@ pub struct Frame<'a> {
 /// Decodes the first frame of `input`.
 ///
 /// Returns the frame and how many octets it took, or `None` while it is not complete. A frame
-/// that announces a larger payload than `payload_octets_max`, or is of no known type, is refused
-/// as soon as its header is there, so that nobody waits for a body that will not be taken.
+/// that announces a larger payload than `payload_octets_max` is refused as soon as its header is
+/// there, so that nobody waits for a body that will not be taken. An unknown type or a wrong end
+/// is refused, as in RabbitMQ, once the whole frame is there: the peer's close quotes its payload.
 /// `payload_octets_max` is the caller's to choose: RabbitMQ takes a payload of the whole frame_max.
 ///
 /// # Errors
@@ -74,9 +75,6 @@ pub fn decode_frame(input: &[u8], payload_octets_max: u32) -> Result<Option<(Fra
     let Some((header, rest)) = input.split_first_chunk::<FRAME_HEADER_OCTETS>() else { return Ok(None) };
     let [octet, c0, c1, s0, s1, s2, s3] = *header;
     let size = u32::from_be_bytes([s0, s1, s2, s3]);
-    let Some(kind) = FrameKind::from_octet(octet) else {
-        return Err(FrameError::UnknownKind { kind: octet });
-    };
     if size > payload_octets_max {
         return Err(FrameError::TooLarge { kind: octet, size, size_max: payload_octets_max });
     }
@@ -85,6 +83,9 @@ pub fn decode_frame(input: &[u8], payload_octets_max: u32) -> Result<Option<(Fra
     if end != FRAME_END {
         return Err(FrameError::BadEnd { kind: octet, end });
     }
+    let Some(kind) = FrameKind::from_octet(octet) else {
+        return Err(FrameError::UnknownKind { kind: octet });
+    };
     let frame = Frame { kind, channel: u16::from_be_bytes([c0, c1]), payload: &rest[..size] };
     Ok(Some((frame, size + FRAME_OVERHEAD_OCTETS)))
 }
@@ -170,11 +171,18 @@ mod tests {
     }
 
     #[test]
-    fn wrong_type_and_wrong_end_are_refused() {
-        assert_eq!(decode_frame(&[9, 0, 0, 0, 0, 0, 0], 4096), Err(FrameError::UnknownKind { kind: 9 }));
-        let mut octets = heartbeat();
-        *octets.last_mut().unwrap() = 0;
-        assert_eq!(decode_frame(&octets, 4096), Err(FrameError::BadEnd { kind: 8, end: 0 }));
+    fn wrong_type_and_wrong_end_are_refused_once_the_frame_is_whole() {
+        let mut octets = *b"\x09\0\0\0\0\0\x03abc\xce";
+        assert_eq!(decode_frame(&octets[..10], 4096), Ok(None));
+        assert_eq!(decode_frame(&octets, 4096), Err(FrameError::UnknownKind { kind: 9 }));
+        octets[10] = 0;
+        assert_eq!(decode_frame(&octets, 4096), Err(FrameError::BadEnd { kind: 9, end: 0 }));
+    }
+
+    #[test]
+    fn a_size_too_large_comes_before_an_unknown_type() {
+        let refused = FrameError::TooLarge { kind: 9, size: 4097, size_max: 4096 };
+        assert_eq!(decode_frame(&[9, 0, 0, 0, 0, 0x10, 1], 4096), Err(refused));
     }
 
     #[test]

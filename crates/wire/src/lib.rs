@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod array;
 mod error;
 mod frame;
 pub mod method;
@@ -26,6 +27,7 @@ mod table;
 mod value;
 mod writer;
 
+pub use array::{Array, ArrayBuf};
 pub use error::{DecodeError, FrameError};
 pub use frame::{
     FRAME_END, FRAME_HEADER_OCTETS, FRAME_MIN_OCTETS, FRAME_OVERHEAD_OCTETS, Frame, FrameKind,
@@ -36,4 +38,4 @@ pub use properties::{ContentHeader, Properties, PropertyFlags};
 pub use reply::{ReplyCode, Scope, truncate_reply_text};
 pub use short_str::ShortStr;
 pub use table::{Table, TableBuf};
-pub use value::{Array, TABLE_DEPTH_MAX, Value};
+pub use value::{TABLE_DEPTH_MAX, Value};

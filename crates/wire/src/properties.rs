@@ -19,7 +19,6 @@ macro_rules! flags {
         impl PropertyFlags {
             $(#[doc = concat!("Bit ", $bit, ".")]
             pub const $name: Self = Self(1 << $bit);)*
-            const KNOWN: u16 = $((1 << $bit))|*;
         }
     };
 }
@@ -72,8 +71,11 @@ pub struct Properties<'a> {
 impl<'a> Properties<'a> {
     /// Decodes flags and property list.
     ///
+    /// Bits 0 and 1 of the flags are ignored, as RabbitMQ does. Bit 0 would announce further
+    /// flags, which class basic has no use for; a list that has them does not fit.
+    ///
     /// # Errors
-    /// [`DecodeError`] when flags are unknown or the list does not fit them.
+    /// [`DecodeError`] when the list does not fit the flags.
     pub fn decode(octets: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(octets);
         let properties = Self::read(&mut reader)?;
@@ -83,10 +85,7 @@ impl<'a> Properties<'a> {
 
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let flags = PropertyFlags(reader.u16()?);
-        if flags.0 & !PropertyFlags::KNOWN != 0 {
-            return Err(DecodeError::UnknownPropertyFlags(flags.0));
-        }
-        if flags.0 == 0 {
+        if flags == PropertyFlags::default() {
             return Ok(Self::default());
         }
         macro_rules! property {
@@ -181,13 +180,18 @@ impl<'a> ContentHeader<'a> {
     /// Decodes the fixed part.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`] when it is shorter than its fixed part.
+    /// [`DecodeError::Truncated`] when it is shorter than its fixed part, and
+    /// [`DecodeError::ContentWeight`] when its weight is not 0: RabbitMQ takes the first for an
+    /// unknown frame and the second for a frame that is out of order.
     #[inline]
     pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(payload);
         let class_id = reader.u16()?;
-        let _weight = reader.u16()?;
+        let weight = reader.u16()?;
         let body_octets = reader.u64()?;
+        if weight != 0 {
+            return Err(DecodeError::ContentWeight(weight));
+        }
         let property_octets = reader.octets(reader.remaining())?;
         Ok(Self { class_id, body_octets, property_octets })
     }
@@ -209,9 +213,28 @@ mod tests {
     fn broken_properties_are_refused() {
         let check = |octets: &[u8], wanted| assert_eq!(Properties::decode(octets), Err(wanted), "{octets:?}");
         check(&[0], DecodeError::Truncated);
-        check(&[0, 1], DecodeError::UnknownPropertyFlags(1));
         check(&[0x10, 0], DecodeError::Truncated);
         check(&[0x10, 0, 2, 9], DecodeError::TrailingOctets(1));
         check(&[0, 0, 1], DecodeError::TrailingOctets(1));
+        check(&[0x10, 1, 0, 0, 2], DecodeError::TrailingOctets(2));
+    }
+
+    #[test]
+    fn the_weight_is_zero() {
+        let mut octets = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0];
+        let wanted = ContentHeader { class_id: 60, body_octets: 9, property_octets: &[0, 0] };
+        assert_eq!(ContentHeader::decode(&octets), Ok(wanted));
+        octets[3] = 1;
+        assert_eq!(ContentHeader::decode(&octets), Err(DecodeError::ContentWeight(1)));
+        assert_eq!(ContentHeader::decode(&octets[..11]), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn flags_without_a_property_are_ignored() {
+        let wanted = Properties { delivery_mode: Some(2), ..Properties::default() };
+        for low_bits in 0..4 {
+            assert_eq!(Properties::decode(&[0x10, low_bits, 2]), Ok(wanted));
+            assert_eq!(Properties::decode(&[0, low_bits]), Ok(Properties::default()));
+        }
     }
 }

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use crate::ShortStr;
+
+const ELLIPSIS: &str = "...";
+
 /// Whether an error closes the channel or the whole connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -85,12 +89,17 @@ impl ReplyCode {
         self as u16
     }
 
-    /// The reply text as RabbitMQ writes it, `NOT_FOUND - no queue 'q' in vhost '/'`, cut at 255
-    /// octets on a character's boundary.
+    /// The reply text as RabbitMQ writes it, `NOT_FOUND - no queue 'q' in vhost '/'`.
+    ///
+    /// One of more than 255 octets ends in an ellipsis. It is cut on a character's boundary, where
+    /// RabbitMQ may cut a character in two, because some clients insist on UTF-8.
     #[must_use]
     pub fn reply_text(self, explanation: &str) -> String {
         let mut text = format!("{} - {explanation}", self.name());
-        text.truncate(truncate_reply_text(&text).len());
+        if text.len() > ShortStr::OCTETS_MAX {
+            text.truncate(text.floor_char_boundary(ShortStr::OCTETS_MAX - ELLIPSIS.len()));
+            text.push_str(ELLIPSIS);
+        }
         text
     }
 }
@@ -104,7 +113,7 @@ impl fmt::Display for ReplyCode {
 /// The longest prefix of `text` that a reply can carry.
 #[must_use]
 pub fn truncate_reply_text(text: &str) -> &str {
-    &text[..text.floor_char_boundary(crate::ShortStr::OCTETS_MAX)]
+    &text[..text.floor_char_boundary(ShortStr::OCTETS_MAX)]
 }
 
 #[cfg(test)]
@@ -112,10 +121,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_are_cut_on_a_character() {
-        let text = ReplyCode::NotFound.reply_text(&"é".repeat(200));
-        assert!(text.starts_with("NOT_FOUND - é"));
-        assert_eq!(text.len(), 254, "the 255th octet would be half a character");
+    fn long_texts_end_in_an_ellipsis_behind_a_whole_character() {
+        let check = |explanation: &str, wanted: String| {
+            assert_eq!(ReplyCode::NotFound.reply_text(explanation), wanted);
+        };
+        check(&"a".repeat(243), format!("NOT_FOUND - {}", "a".repeat(243)));
+        check(&"a".repeat(244), format!("NOT_FOUND - {}...", "a".repeat(240)));
+        check(&"é".repeat(200), format!("NOT_FOUND - {}...", "é".repeat(120)));
+        check(&format!("a{}", "é".repeat(200)), format!("NOT_FOUND - a{}...", "é".repeat(119)));
     }
 
     #[test]

@@ -166,6 +166,14 @@ mod tests {
     }
 
     #[test]
+    fn both_spellings_of_a_long_integer_are_read() {
+        let octets = b"\x01aL\xff\xff\xff\xff\xff\xff\xff\xfb\x01bl\0\0\0\0\0\0\0\x05";
+        let table = Table::new(octets).unwrap();
+        assert_eq!(table.find("a"), Some(Value::I64(-5)));
+        assert_eq!(table.find("b"), Some(Value::I64(5)));
+    }
+
+    #[test]
     fn lengths_beyond_the_end_are_refused() {
         assert_eq!(Table::new(&[1, b'a', b'S', 0xff, 0xff, 0xff, 0xff]), Err(DecodeError::Truncated));
         assert_eq!(Table::new(&[5, b'a']), Err(DecodeError::Truncated));

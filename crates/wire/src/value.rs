@@ -10,9 +10,9 @@
 //! | `I` | i32 | | `F` | table |
 //! | `i` | u32 | | `V` | void |
 //! | `l` | i64 | | `x` | octets |
-//! | `f` | float | | | |
+//! | `f` | float | | `L` | i64 too, as some clients write it |
 
-use crate::{DecodeError, Table, reader::Reader, writer::Writer};
+use crate::{Array, DecodeError, Table, reader::Reader, writer::Writer};
 
 /// How deep tables and arrays may be nested in one another.
 pub const TABLE_DEPTH_MAX: usize = 64;
@@ -34,7 +34,7 @@ pub enum Value<'a> {
     I32(i32),
     /// `i`
     U32(u32),
-    /// `l`
+    /// `l`, and `L` when read.
     I64(i64),
     /// `f`
     F32(f32),
@@ -119,13 +119,13 @@ impl<'a> Value<'a> {
             b'u' => Self::U16(reader.u16()?),
             b'I' => Self::I32(reader.i32()?),
             b'i' => Self::U32(reader.u32()?),
-            b'l' => Self::I64(reader.i64()?),
+            b'l' | b'L' => Self::I64(reader.i64()?),
             b'f' => Self::F32(reader.f32()?),
             b'd' => Self::F64(reader.f64()?),
             b'D' => Self::Decimal { scale: reader.u8()?, value: reader.u32()? },
             b'S' => Self::LongStr(reader.long_str()?),
             b'x' => Self::Octets(reader.long_str()?),
-            b'A' => Self::Array(Array { octets: reader.long_str()? }),
+            b'A' => Self::Array(Array::from_valid(reader.long_str()?)),
             b'T' => Self::Timestamp(reader.u64()?),
             b'F' => Self::Table(Table::from_valid(reader.long_str()?)),
             b'V' => Self::Void,
@@ -151,7 +151,7 @@ impl<'a> Value<'a> {
             }
             Self::LongStr(octets) => write_long(writer, b'S', octets),
             Self::Octets(octets) => write_long(writer, b'x', octets),
-            Self::Array(array) => write_long(writer, b'A', array.octets),
+            Self::Array(array) => write_long(writer, b'A', array.as_bytes()),
             Self::Timestamp(seconds) => write_tagged(writer, b'T', &seconds.to_be_bytes()),
             Self::Table(table) => write_long(writer, b'F', table.as_bytes()),
             Self::Void => writer.octets(b"V"),
@@ -167,23 +167,6 @@ fn write_tagged(writer: &mut Writer<'_>, tag: u8, octets: &[u8]) {
 fn write_long(writer: &mut Writer<'_>, tag: u8, octets: &[u8]) {
     writer.octets(&[tag]);
     writer.long_str(octets);
-}
-
-/// An array of field values, borrowed and already checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Array<'a> {
-    octets: &'a [u8],
-}
-
-impl<'a> Array<'a> {
-    /// The values in order.
-    pub fn iter(self) -> impl Iterator<Item = Value<'a>> {
-        let mut reader = Reader::new(self.octets);
-        std::iter::from_fn(move || {
-            (reader.remaining() > 0)
-                .then(|| Value::read(&mut reader).expect("arrays are checked when decoded"))
-        })
-    }
 }
 
 /// Checks that `octets` are a table: names, values, nesting of at most [`TABLE_DEPTH_MAX`].
@@ -213,7 +196,7 @@ fn validate_array(octets: &[u8], depth: usize) -> Result<(), DecodeError> {
 fn validate_value(reader: &mut Reader<'_>, depth: usize) -> Result<(), DecodeError> {
     match Value::read(reader)? {
         Value::Table(table) => validate_table(table.as_bytes(), depth + 1),
-        Value::Array(array) => validate_array(array.octets, depth + 1),
+        Value::Array(array) => validate_array(array.as_bytes(), depth + 1),
         _ => Ok(()),
     }
 }

@@ -6,6 +6,11 @@ use crate::{DecodeError, ShortStr, Table, reader::Reader, writer::Writer};
 pub(super) trait Field<'a>: Sized {
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
     fn write(&self, writer: &mut Writer<'_>);
+    /// Whether a string is text; true for whatever is no string.
+    #[inline]
+    fn is_text(&self) -> bool {
+        true
+    }
 }
 
 macro_rules! integer_field {
@@ -44,6 +49,9 @@ impl<'a> Field<'a> for ShortStr<'a> {
     #[inline]
     fn write(&self, writer: &mut Writer<'_>) {
         writer.short_str(*self);
+    }
+    fn is_text(&self) -> bool {
+        self.to_str().is_some()
     }
 }
 

@@ -173,9 +173,45 @@ methods! {
     }
 }
 
+/// Publish, return, deliver and get-ok.
+const fn has_content(class_id: u16, method_id: u16) -> bool {
+    class_id == basic::CLASS_ID && matches!(method_id, 40 | 50 | 60 | 71)
+}
+
 impl<'a> Method<'a> {
     /// Appends a whole method frame.
     pub fn write_frame(&self, channel: u16, out: &mut Vec<u8>) {
         crate::write_frame(FrameKind::Method, channel, out, |out| self.encode(out));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HALF_A_CHARACTER: ShortStr<'static> = ShortStr::new(b"\xc3").unwrap();
+
+    fn check(method: Method<'_>, wanted: Result<(), DecodeError>) {
+        let mut octets = Vec::new();
+        method.encode(&mut octets);
+        assert_eq!(Method::decode(&octets), wanted.map(|()| method));
+    }
+
+    #[test]
+    fn names_are_text_but_what_travels_with_content_is_octets() {
+        let declare = queue::Declare { queue: HALF_A_CHARACTER, ..Default::default() };
+        check(declare.into(), Err(DecodeError::MalformedUtf8));
+        let consume = basic::Consume { consumer_tag: HALF_A_CHARACTER, ..Default::default() };
+        check(consume.into(), Err(DecodeError::MalformedUtf8));
+        check(basic::Publish { routing_key: HALF_A_CHARACTER, ..Default::default() }.into(), Ok(()));
+        check(basic::Deliver { routing_key: HALF_A_CHARACTER, ..Default::default() }.into(), Ok(()));
+    }
+
+    #[test]
+    fn content_follows_four_methods() {
+        let with_content: Vec<_> =
+            Method::IDS.iter().filter(|(class, method)| has_content(*class, *method)).collect();
+        assert_eq!(with_content, [&(60, 40), &(60, 50), &(60, 60), &(60, 71)]);
+        assert!(Method::from(basic::Publish::default()).has_content());
     }
 }

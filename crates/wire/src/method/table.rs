@@ -37,6 +37,11 @@ macro_rules! methods {
                         pub(super) fn write(&self, writer: &mut Writer<'_>) {
                             $(self.$field.write(writer);)*
                         }
+
+                        #[inline]
+                        pub(super) fn is_text(&self) -> bool {
+                            true $(&& self.$field.is_text())*
+                        }
                     }
                 )*
             }
@@ -56,14 +61,22 @@ macro_rules! methods {
             /// Decodes the payload of a method frame.
             ///
             /// # Errors
-            /// [`DecodeError`] when the method is unknown or its fields do not fill the payload.
+            /// [`DecodeError`] when the method is unknown, its fields do not fill the payload, or a
+            /// short string is not UTF-8. The strings of methods with content may be any octets,
+            /// as in RabbitMQ.
             #[inline]
             pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
                 let mut reader = Reader::new(payload);
                 let class_id = reader.u16()?;
                 let method_id = reader.u16()?;
                 let method = match (class_id, method_id) {
-                    $($(($class_id, $method_id) => Self::$variant($class::$name { $($field: Field::read(&mut reader)?),* }),)*)*
+                    $($(($class_id, $method_id) => {
+                        let method = $class::$name { $($field: Field::read(&mut reader)?),* };
+                        if !has_content($class_id, $method_id) && !method.is_text() {
+                            return Err(DecodeError::MalformedUtf8);
+                        }
+                        Self::$variant(method)
+                    })*)*
                     _ => return Err(DecodeError::UnknownMethod { class_id, method_id }),
                 };
                 reader.finish()?;
@@ -87,6 +100,13 @@ macro_rules! methods {
                 match self {
                     $($(Self::$variant(_) => ($class_id, $method_id),)*)*
                 }
+            }
+
+            /// Whether a content header and a body follow.
+            #[must_use]
+            pub const fn has_content(&self) -> bool {
+                let (class_id, method_id) = self.ids();
+                has_content(class_id, method_id)
             }
 
             /// The name as the specification writes it, such as `Basic.Publish` without the dot.

@@ -1,0 +1,90 @@
+//! A client of an engine, without a socket between them.
+
+use std::sync::Arc;
+
+use leveret_broker::Now;
+use leveret_broker::engine::{Config, Connection, Engine, Entropy, Peer, Wake};
+use leveret_wire::Method;
+use leveret_wire::method::{LongStr, channel, connection, queue};
+
+/// Octets of a frame that the client agrees to.
+pub(crate) const FRAME_OCTETS_MAX: u32 = 131_072;
+
+struct Zeros;
+
+impl Entropy for Zeros {
+    fn fill(&mut self, octets: &mut [u8]) {
+        octets.fill(0);
+    }
+}
+
+struct Unheeded;
+
+impl Wake for Unheeded {
+    fn wake(&self) {}
+}
+
+/// A client whose octets go into the engine without a socket.
+pub(crate) struct Client {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) connection: Connection,
+}
+
+impl Client {
+    pub(crate) const NOW: Now = Now { monotonic_millis: 1, wall_millis: 1 };
+
+    pub(crate) fn new() -> Self {
+        let engine = Engine::new(Config::default(), Box::new(Zeros));
+        let peer = Peer { name: "127.0.0.1:1 -> 127.0.0.1:2".to_owned(), is_loopback: true };
+        let connection = Connection::new(&engine, peer, Box::new(Unheeded), Self::NOW);
+        Self { engine, connection }
+    }
+
+    /// A client with channel 1 open and a queue `q`.
+    pub(crate) fn opened() -> Self {
+        let mut client = Self::new();
+        let start_ok = connection::StartOk {
+            mechanism: "PLAIN".into(),
+            response: LongStr(b"\0guest\0guest"),
+            ..Default::default()
+        };
+        let tune_ok =
+            connection::TuneOk { channel_max: 2047, frame_max: FRAME_OCTETS_MAX, heartbeat_seconds: 0 };
+        client.send(b"AMQP\0\0\x09\x01");
+        client.call(0, start_ok);
+        client.call(0, tune_ok);
+        client.call(0, connection::Open { virtual_host: "/".into(), ..Default::default() });
+        client.call(1, channel::Open::default());
+        client.call(1, queue::Declare { queue: "q".into(), ..Default::default() });
+        assert_eq!(client.engine.queue_count(), 1);
+        client
+    }
+
+    /// Hands the octets in, and returns what is said until there is rest.
+    pub(crate) fn send(&mut self, octets: &[u8]) -> Vec<u8> {
+        let mut taken = 0;
+        let mut said = Vec::new();
+        loop {
+            let step = self.connection.receive(&octets[taken..], Self::NOW);
+            taken += step;
+            let more = self.connection.advance(Self::NOW);
+            said.extend(self.take_said());
+            if step == 0 && !more {
+                return said;
+            }
+        }
+    }
+
+    /// What the engine has to say so far.
+    pub(crate) fn take_said(&mut self) -> Vec<u8> {
+        let said = self.connection.output().parts().collect::<Vec<_>>().concat();
+        self.connection.sent(said.len(), Self::NOW);
+        said
+    }
+
+    pub(crate) fn call<'m>(&mut self, channel: u16, method: impl Into<Method<'m>>) -> Vec<u8> {
+        let mut octets = Vec::new();
+        method.into().write_frame(channel, &mut octets);
+        self.send(&octets)
+    }
+}
