@@ -11,7 +11,7 @@ mod content;
 mod handshake;
 mod unacked;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use leveret_wire::{
     DecodeError, Frame, FrameError, FrameKind, Method, ReplyCode, Scope, ShortStr, decode_frame,
@@ -68,7 +68,7 @@ pub enum Failure {
     /// Nothing is said; after a while the socket is closed.
     SilentThenDrop(&'static str),
     /// The socket is closed at once.
-    Drop(&'static str),
+    Drop(Cow<'static, str>),
 }
 
 impl Failure {
@@ -173,7 +173,7 @@ impl<D: Default, T> Session<D, T> {
         out: &mut Vec<u8>,
     ) -> Result<Option<(usize, Option<Call<'i>>)>, Failure> {
         if self.phase == Phase::ProtocolHeader {
-            return Ok(self.protocol_header(input, out));
+            return self.protocol_header(input, out);
         }
         let Some((frame, taken)) = decode_frame(input, self.payload_octets_max()).map_err(frame_failure)?
         else {
@@ -185,7 +185,7 @@ impl<D: Default, T> Session<D, T> {
         let call = match self.phase {
             Phase::Closing => self.closing_frame(frame),
             Phase::Ended => None,
-            _ => self.handshake_frame(frame, out)?,
+            _ => self.handshake_frame(frame)?,
         };
         Ok(Some((taken, call)))
     }
@@ -395,9 +395,11 @@ fn expected_method_frame() -> Refusal {
 
 fn decode_method(frame: Frame<'_>) -> Result<Method<'_>, Failure> {
     Method::decode(frame.payload).map_err(|error| match error {
-        DecodeError::UnknownMethod { .. } => Failure::Drop("the peer sent a method that does not exist"),
+        DecodeError::UnknownMethod { .. } => {
+            Failure::Drop("the peer sent a method that does not exist".into())
+        }
         DecodeError::UnknownFieldType(_) => {
-            Failure::Drop("the peer sent a field of a type that does not exist")
+            Failure::Drop("the peer sent a field of a type that does not exist".into())
         }
         _ => {
             let ids = frame
