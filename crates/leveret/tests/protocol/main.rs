@@ -7,4 +7,6 @@
 
 mod support;
 
+mod errors;
+mod frames;
 mod handshake;

@@ -6,6 +6,12 @@ use crate::{DecodeError, ShortStr, Table, reader::Reader, writer::Writer};
 pub(super) trait Field<'a>: Sized {
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
     fn write(&self, writer: &mut Writer<'_>);
+
+    /// Whether it is UTF-8 where it is meant to be text.
+    #[inline]
+    fn is_text(&self) -> bool {
+        true
+    }
 }
 
 macro_rules! integer_field {
@@ -44,6 +50,10 @@ impl<'a> Field<'a> for ShortStr<'a> {
     #[inline]
     fn write(&self, writer: &mut Writer<'_>) {
         writer.short_str(*self);
+    }
+    #[inline]
+    fn is_text(&self) -> bool {
+        self.to_str().is_some()
     }
 }
 

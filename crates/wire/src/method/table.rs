@@ -37,6 +37,11 @@ macro_rules! methods {
                         pub(super) fn write(&self, writer: &mut Writer<'_>) {
                             $(self.$field.write(writer);)*
                         }
+
+                        #[inline]
+                        pub(super) fn is_text(&self) -> bool {
+                            $(self.$field.is_text() &&)* true
+                        }
                     }
                 )*
             }
@@ -78,6 +83,15 @@ macro_rules! methods {
                 writer.octets(&method_id.to_be_bytes());
                 match self {
                     $($(Self::$variant(method) => method.write(&mut writer),)*)*
+                }
+            }
+
+            /// Whether every short string among the fields is UTF-8.
+            #[must_use]
+            #[inline]
+            pub fn is_text(&self) -> bool {
+                match self {
+                    $($(Self::$variant(method) => method.is_text(),)*)*
                 }
             }
 

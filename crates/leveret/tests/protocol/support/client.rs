@@ -9,7 +9,7 @@ use std::{
 };
 
 use leveret_wire::{
-    ContentHeader, FrameKind, Method, ProtocolHeader, ShortStr, TableBuf, Value, decode_frame,
+    ContentHeader, FrameKind, Method, ProtocolHeader, TableBuf, Value, decode_frame,
     method::{LongStr, basic, channel, connection},
     write_body_frames, write_frame,
 };
@@ -18,7 +18,7 @@ use super::{Message, Said, peer::Declared, said::ReceivedContent};
 
 /// How long an answer may take. Long, because a test machine may be busy; a test that waits it out
 /// has failed.
-pub(crate) const READ_LIMIT: Duration = Duration::from_secs(20);
+const READ_LIMIT: Duration = Duration::from_secs(20);
 const READ_OCTETS: usize = 256 * 1024;
 /// Octets read and not used up that are moved to the front of the buffer.
 const MOVE_OCTETS_MAX: usize = 4096;
@@ -167,7 +167,7 @@ impl Client {
 
     pub(crate) fn publish(&mut self, message: Message<'_>) {
         let mut out = Vec::new();
-        encode_message(&message, self.frame_max, &mut out);
+        encode(&message, self.frame_max, &mut out);
         self.send_octets(&out);
     }
 
@@ -175,7 +175,7 @@ impl Client {
     pub(crate) fn publish_all<'m>(&mut self, messages: impl IntoIterator<Item = Message<'m>>) {
         let mut out = Vec::new();
         for message in messages {
-            encode_message(&message, self.frame_max, &mut out);
+            encode(&message, self.frame_max, &mut out);
         }
         self.send_octets(&out);
     }
@@ -443,7 +443,7 @@ impl Confirms {
 }
 
 /// Appends a publish with its content.
-pub(crate) fn encode_message(message: &Message<'_>, frame_max: u32, out: &mut Vec<u8>) {
+pub(crate) fn encode(message: &Message<'_>, frame_max: u32, out: &mut Vec<u8>) {
     let Message { channel, body, .. } = *message;
     Method::from(message.publish()).write_frame(channel, out);
     let mut property_octets = Vec::new();
@@ -455,9 +455,4 @@ pub(crate) fn encode_message(message: &Message<'_>, frame_max: u32, out: &mut Ve
     };
     write_frame(FrameKind::Header, channel, out, |out| header.encode(out));
     write_body_frames(channel, body, frame_max, out);
-}
-
-/// A text as the short string of a name.
-pub(crate) fn short(text: &str) -> ShortStr<'_> {
-    ShortStr::new(text.as_bytes()).expect("names in tests are short")
 }

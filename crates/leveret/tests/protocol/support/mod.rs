@@ -9,7 +9,7 @@ mod peer;
 mod said;
 
 pub(crate) use self::{
-    client::{Client, Login, READ_LIMIT},
+    client::{Client, Login, encode},
     methods::*,
     peer::Peer,
     said::Said,
