@@ -100,6 +100,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A name or another short string that is not UTF-8.
+    #[must_use]
+    pub fn malformed_text() -> Self {
+        Self::FrameError("Malformed UTF-8 in shortstr".to_owned())
+    }
+
     /// The reply code.
     #[must_use]
     pub const fn code(&self) -> ReplyCode {

@@ -347,7 +347,7 @@ impl Connection {
                 self.drop_at_millis = Some(self.now.monotonic_millis + SILENCE_MILLIS);
             }
             Some(Failure::Drop(reason)) => {
-                tracing::warn!(connection = %self.peer.name, reason, "connection is dropped");
+                tracing::warn!(connection = %self.peer.name, %reason, "connection is dropped");
                 self.tear_down(super::teardown::Then::End);
                 self.drop_at_millis = None;
             }

@@ -91,6 +91,6 @@ impl Connection {
 /// # Errors
 /// [`Refusal::FrameError`] when it is not UTF-8.
 pub(super) fn name(text: ShortStr<'_>) -> Result<String, Refusal> {
-    let name = text.to_str().ok_or_else(|| Refusal::FrameError("Malformed UTF-8 in shortstr".to_owned()))?;
+    let name = text.to_str().ok_or_else(Refusal::malformed_text)?;
     Ok(name.replace('\n', ""))
 }

@@ -84,10 +84,9 @@ impl Connection {
     /// Takes a message: checks it, finds its way, and puts it into the batch.
     #[inline]
     pub(super) fn publish(&mut self, publish: Publish<'_>) -> Result<(), Failure> {
-        self.try_publish(publish).map_err(|refusal| Failure::Refused {
-            channel: publish.channel,
-            ids: PUBLISH_IDS,
-            refusal,
+        self.try_publish(publish).map_err(|refusal| {
+            let ids = if refusal == Refusal::BrokenContent { (0, 0) } else { PUBLISH_IDS };
+            Failure::Refused { channel: publish.channel, ids, refusal }
         })?;
         self.block_if_alarmed();
         Ok(())

@@ -75,19 +75,19 @@ impl<D: Default, T> Session<D, T> {
         &mut self,
         input: &'i [u8],
         out: &mut Vec<u8>,
-    ) -> Option<(usize, Option<Call<'i>>)> {
-        match decode_protocol_header(input)? {
-            ProtocolHeader::Amqp091 => {
+    ) -> Result<Option<(usize, Option<Call<'i>>)>, Failure> {
+        match decode_protocol_header(input) {
+            None => Ok(None),
+            Some(ProtocolHeader::Amqp091) => {
                 self.phase = Phase::StartOk;
                 self.write_start(out);
+                Ok(Some((ProtocolHeader::OCTETS, None)))
             }
-            ProtocolHeader::Other(octets) => {
-                tracing::warn!("a peer does not speak AMQP 0-9-1: {}", describe_header(octets));
-                self.phase = Phase::Ended;
+            Some(ProtocolHeader::Other(octets)) => {
                 out.extend_from_slice(&ProtocolHeader::SUPPORTED);
+                Err(Failure::Drop(describe_header(octets).into()))
             }
         }
-        Some((ProtocolHeader::OCTETS, None))
     }
 
     fn write_start(&self, out: &mut Vec<u8>) {
@@ -101,11 +101,7 @@ impl<D: Default, T> Session<D, T> {
         .write_frame(0, out);
     }
 
-    pub(super) fn handshake_frame<'i>(
-        &mut self,
-        frame: Frame<'i>,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Call<'i>>, Failure> {
+    pub(super) fn handshake_frame<'i>(&mut self, frame: Frame<'i>) -> Result<Option<Call<'i>>, Failure> {
         if frame.kind == FrameKind::Heartbeat {
             return Ok(None);
         }
@@ -123,11 +119,6 @@ impl<D: Default, T> Session<D, T> {
             (Phase::Open, Ok(Method::ConnectionOpen(open))) => {
                 self.phase = Phase::Opening;
                 Ok(Some(Call::Open { virtual_host: open.virtual_host }))
-            }
-            (_, Ok(Method::ConnectionClose(_))) => {
-                self.phase = Phase::Ended;
-                Method::from(connection::CloseOk {}).write_frame(0, out);
-                Ok(Some(Call::ConnectionClosed))
             }
             _ => Err(Failure::SilentThenDrop("the peer sent a method out of turn during the handshake")),
         }
@@ -168,11 +159,13 @@ impl<D: Default, T> Session<D, T> {
 
 fn describe_header(octets: [u8; 8]) -> String {
     match &octets {
-        [b'A', b'M', b'Q', b'P', version @ ..] => format!("its protocol header asks for AMQP {version:?}"),
-        [b'G', b'E', b'T', ..] | [b'P', b'O', b'S', b'T', ..] | [b'H', b'E', b'A', b'D', ..] => {
-            "it sent an HTTP request; this is the port for AMQP clients".to_owned()
+        [b'A', b'M', b'Q', b'P', version @ ..] => {
+            format!("the peer's protocol header asks for AMQP {version:?}, not 0-9-1")
         }
-        [0x16, 3, ..] => "it began with TLS; this port takes plain AMQP".to_owned(),
-        other => format!("its first octets are {other:?}"),
+        [b'G', b'E', b'T', ..] | [b'P', b'O', b'S', b'T', ..] | [b'H', b'E', b'A', b'D', ..] => {
+            "the peer sent an HTTP request; this is the port for AMQP clients".to_owned()
+        }
+        [0x16, 3, ..] => "the peer began with TLS; this port takes plain AMQP".to_owned(),
+        other => format!("the peer does not speak AMQP 0-9-1: its first octets are {other:?}"),
     }
 }

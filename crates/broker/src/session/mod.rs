@@ -11,10 +11,11 @@ mod content;
 mod handshake;
 mod unacked;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use leveret_wire::{
-    DecodeError, Frame, FrameError, FrameKind, Method, ReplyCode, Scope, ShortStr, decode_frame,
+    ContentHeader, DecodeError, FRAME_HEADER_OCTETS, Frame, FrameError, FrameKind, Method, ReplyCode, Scope,
+    ShortStr, decode_frame,
     method::{channel as channel_method, connection},
 };
 
@@ -68,7 +69,7 @@ pub enum Failure {
     /// Nothing is said; after a while the socket is closed.
     SilentThenDrop(&'static str),
     /// The socket is closed at once.
-    Drop(&'static str),
+    Drop(Cow<'static, str>),
 }
 
 impl Failure {
@@ -173,10 +174,10 @@ impl<D: Default, T> Session<D, T> {
         out: &mut Vec<u8>,
     ) -> Result<Option<(usize, Option<Call<'i>>)>, Failure> {
         if self.phase == Phase::ProtocolHeader {
-            return Ok(self.protocol_header(input, out));
+            return self.protocol_header(input, out);
         }
-        let Some((frame, taken)) = decode_frame(input, self.payload_octets_max()).map_err(frame_failure)?
-        else {
+        let decoded = decode_frame(input, self.payload_octets_max());
+        let Some((frame, taken)) = decoded.map_err(|error| frame_failure(&error, input))? else {
             return Ok(None);
         };
         if self.phase == Phase::Running {
@@ -185,7 +186,7 @@ impl<D: Default, T> Session<D, T> {
         let call = match self.phase {
             Phase::Closing => self.closing_frame(frame),
             Phase::Ended => None,
-            _ => self.handshake_frame(frame, out)?,
+            _ => self.handshake_frame(frame)?,
         };
         Ok(Some((taken, call)))
     }
@@ -205,19 +206,18 @@ impl<D: Default, T> Session<D, T> {
         out: &mut Vec<u8>,
     ) -> Result<(usize, Option<Call<'i>>), Failure> {
         match (frame.kind, frame.channel) {
-            (FrameKind::Heartbeat, 0) => Ok((taken, None)),
-            (FrameKind::Heartbeat, _) => {
-                let refusal = Refusal::UnexpectedFrame("type 8, all octets = <<>>".to_owned());
-                Err(Failure::refused(0, (0, 0), refusal))
+            (FrameKind::Heartbeat, _) if !frame.payload.is_empty() => Err(unknown_frame(frame)),
+            (FrameKind::Header, _) if ContentHeader::decode(frame.payload).is_err() => {
+                Err(unknown_frame(frame))
             }
+            (FrameKind::Heartbeat, 0) => Ok((taken, None)),
             (FrameKind::Method, 0) => Ok((taken, self.connection_method(decode_method(frame)?)?)),
-            (_, 0) => Err(Failure::refused(0, (0, 0), expected_method_frame())),
+            (FrameKind::Heartbeat, _) | (_, 0) => Err(unexpected_frame(frame)),
             (_, _) => self.channel_frame(frame, taken, input, out),
         }
     }
 
     fn connection_method<'i>(&mut self, method: Method<'i>) -> Result<Option<Call<'i>>, Failure> {
-        let refused = |refusal| Err(Failure::refused(0, method.ids(), refusal));
         match method {
             Method::ConnectionClose(_) => {
                 self.phase = Phase::Ended;
@@ -226,12 +226,7 @@ impl<D: Default, T> Session<D, T> {
             Method::ConnectionUpdateSecret(update) => {
                 Ok(Some(Call::UpdateSecret { secret: update.new_secret.0 }))
             }
-            Method::ConnectionStartOk(_)
-            | Method::ConnectionSecureOk(_)
-            | Method::ConnectionTuneOk(_)
-            | Method::ConnectionOpen(_) => refused(Refusal::UnexpectedMethod),
-            _ if method.ids().0 == connection::CLASS_ID => refused(Refusal::UnimplementedMethod),
-            _ => refused(Refusal::UnexpectedMethod),
+            _ => Err(Failure::refused(0, method.ids(), Refusal::UnexpectedMethod)),
         }
     }
 
@@ -394,40 +389,74 @@ fn expected_method_frame() -> Refusal {
 }
 
 fn decode_method(frame: Frame<'_>) -> Result<Method<'_>, Failure> {
-    Method::decode(frame.payload).map_err(|error| match error {
-        DecodeError::UnknownMethod { .. } => Failure::Drop("the peer sent a method that does not exist"),
-        DecodeError::UnknownFieldType(_) => {
-            Failure::Drop("the peer sent a field of a type that does not exist")
+    let Some((&[c0, c1, m0, m1], fields)) = frame.payload.split_first_chunk() else {
+        return Err(unknown_frame(frame));
+    };
+    let ids = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1]));
+    match Method::decode(frame.payload) {
+        // RabbitMQ takes any octets in a publish, and text in all else.
+        Ok(method) if matches!(method, Method::BasicPublish(_)) || method.is_text() => Ok(method),
+        Ok(_) => {
+            let ids = if frame.channel == 0 { ids } else { (0, 0) };
+            Err(Failure::refused(0, ids, Refusal::malformed_text()))
         }
-        _ => {
-            let ids = frame
-                .payload
-                .first_chunk()
-                .map_or((0, 0), |&[a, b, c, d]| (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])));
-            Failure::refused(
-                0,
-                ids,
-                Refusal::FrameError(format!("cannot decode {}", erlang_octets(frame.payload))),
-            )
+        Err(DecodeError::UnknownMethod { .. }) => {
+            Err(Failure::Drop("the peer sent a method that does not exist".into()))
         }
-    })
+        Err(DecodeError::UnknownFieldType(_)) => {
+            Err(Failure::Drop("the peer sent a field of a type that does not exist".into()))
+        }
+        Err(_) => {
+            let text = format!("cannot decode {}", erlang_octets(fields));
+            Err(Failure::refused(0, ids, Refusal::FrameError(text)))
+        }
+    }
 }
 
-/// Octets as RabbitMQ's texts show them: `<<0,5,97>>`. The text is cut at 255 octets anyway.
+/// Octets as RabbitMQ's texts show them: `<<0,5,97>>`, or `<<"abc">>` when all of them can be
+/// printed. A reply text is cut at 255 octets anyway.
 fn erlang_octets(octets: &[u8]) -> String {
-    let shown: Vec<_> = octets.iter().take(ShortStr::OCTETS_MAX / 2).map(u8::to_string).collect();
+    let octets = &octets[..octets.len().min(ShortStr::OCTETS_MAX)];
+    let is_printed = |octet: &u8| matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
+    if !octets.is_empty() && octets.iter().all(is_printed) {
+        return format!("<<\"{}\">>", String::from_utf8_lossy(octets));
+    }
+    let shown: Vec<_> = octets.iter().map(u8::to_string).collect();
     format!("<<{}>>", shown.join(","))
 }
 
-fn frame_failure(error: FrameError) -> Failure {
-    let text = match error {
-        FrameError::UnknownKind { kind } => format!("type {kind}, all octets = <<>>: unknown_frame"),
+fn frame_text(kind: u8, payload: &[u8]) -> String {
+    format!("type {kind}, all octets = {}", erlang_octets(payload))
+}
+
+/// A frame that is none of those there are.
+fn unknown_frame(frame: Frame<'_>) -> Failure {
+    let text = format!("{}: unknown_frame", frame_text(frame.kind.octet(), frame.payload));
+    Failure::refused(0, (0, 0), Refusal::FrameError(text))
+}
+
+/// A frame that may not come on its channel.
+fn unexpected_frame(frame: Frame<'_>) -> Failure {
+    let text = frame_text(frame.kind.octet(), frame.payload);
+    Failure::refused(0, (0, 0), Refusal::UnexpectedFrame(text))
+}
+
+/// `input` begins with the frame at fault, which may not be there as a whole.
+fn frame_failure(error: &FrameError, input: &[u8]) -> Failure {
+    let payload = || match input.split_first_chunk::<FRAME_HEADER_OCTETS>() {
+        Some((&[_, _, _, s0, s1, s2, s3], rest)) => {
+            rest.get(..u32::from_be_bytes([s0, s1, s2, s3]) as usize).unwrap_or_default()
+        }
+        None => &[],
+    };
+    let text = match *error {
+        FrameError::UnknownKind { kind } => format!("{}: unknown_frame", frame_text(kind, payload())),
         FrameError::TooLarge { kind, size, size_max } => {
             let limit = size_max.saturating_sub(8);
-            format!("type {kind}, all octets = <<>>: {{frame_too_large,{size},{limit}}}")
+            format!("{}: {{frame_too_large,{size},{limit}}}", frame_text(kind, &[]))
         }
         FrameError::BadEnd { kind, end } => {
-            format!("type {kind}, all octets = <<>>: {{invalid_frame_end_marker,{end}}}")
+            format!("{}: {{invalid_frame_end_marker,{end}}}", frame_text(kind, payload()))
         }
     };
     Failure::refused(0, (0, 0), Refusal::FrameError(text))

@@ -1,0 +1,12 @@
+//! Every class and method of the protocol, answered as RabbitMQ 3.10 answers it.
+//!
+//! Each test talks to a broker of its own over a socket, by a client that knows only frames. With
+//! `AMQP_PEER=host:port` the same tests talk to that broker instead: where it is a RabbitMQ 3.10,
+//! they show that what is expected here is true. Tests of what only leveret does, or of what
+//! takes a broker that is set up in some way, then say on stderr that they are skipped, and why.
+
+mod support;
+
+mod errors;
+mod frames;
+mod handshake;

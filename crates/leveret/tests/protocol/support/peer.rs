@@ -1,0 +1,149 @@
+//! The broker under test: one in this process for each test, or the one that `AMQP_PEER` names
+//! (`host:port`), so that what is expected here can be held against another broker.
+//!
+//! Invariant: when a test ends well, nothing that it declared is left, and a broker of our own
+//! holds no octet of a message any more.
+
+use std::{
+    io::Write as _,
+    net::{SocketAddr, ToSocketAddrs as _},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use leveret::{Broker, BrokerBuilder};
+use leveret_wire::method::{exchange, queue};
+
+use super::{Client, Login};
+
+/// How long a broker may take to give back what its connections had.
+const CLEAN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Another broker is one for all tests, which then run one at a time.
+static OTHER_BROKER: Mutex<()> = Mutex::new(());
+
+/// Names that a test declared.
+#[derive(Debug, Default)]
+pub(crate) struct Declared {
+    pub(crate) queues: Vec<Vec<u8>>,
+    pub(crate) exchanges: Vec<Vec<u8>>,
+}
+
+/// The broker under test.
+pub(crate) struct Peer {
+    broker: Option<Broker>,
+    address: SocketAddr,
+    declared: Arc<Mutex<Declared>>,
+    _alone: Option<MutexGuard<'static, ()>>,
+}
+
+impl Peer {
+    /// A broker as it comes.
+    pub(crate) fn start() -> Self {
+        match other_broker() {
+            None => Self::own(Broker::builder()),
+            Some(name) => Self::other(&name),
+        }
+    }
+
+    /// A broker of our own that is set up in some way. `None`, and a line that says so, when
+    /// another broker is under test: `why` says what does not hold there.
+    pub(crate) fn leveret(why: &str, set_up: impl FnOnce(BrokerBuilder) -> BrokerBuilder) -> Option<Self> {
+        if other_broker().is_none() {
+            return Some(Self::own(set_up(Broker::builder())));
+        }
+        let test = thread::current().name().unwrap_or("a test").to_owned();
+        // Not by a macro, whose output the test runner would keep to itself.
+        writeln!(std::io::stderr(), "skipped {test}: {why}").expect("stderr takes a line");
+        None
+    }
+
+    fn own(builder: BrokerBuilder) -> Self {
+        let broker = futures_lite::future::block_on(builder.start()).expect("a broker starts");
+        let address = broker.addresses()[0];
+        Self { broker: Some(broker), address, declared: Arc::default(), _alone: None }
+    }
+
+    fn other(name: &str) -> Self {
+        let alone = OTHER_BROKER.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = name.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let address = address.unwrap_or_else(|| panic!("AMQP_PEER={name} is not host:port"));
+        Self { broker: None, address, declared: Arc::default(), _alone: Some(alone) }
+    }
+
+    /// Whether it is a broker of our own.
+    pub(crate) fn is_leveret(&self) -> bool {
+        self.broker.is_some()
+    }
+
+    /// The broker of our own.
+    pub(crate) fn broker(&self) -> &Broker {
+        self.broker.as_ref().expect("only tests of leveret alone ask for it")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client that is logged in and has channel 1 open.
+    pub(crate) fn client(&self) -> Client {
+        self.client_with(&Login::default())
+    }
+
+    /// A client that logged in in some way, with channel 1 open.
+    pub(crate) fn client_with(&self, login: &Login<'_>) -> Client {
+        let mut client = self.socket();
+        client.log_in(login);
+        client.open(1);
+        client
+    }
+
+    /// A client that has said nothing yet.
+    pub(crate) fn socket(&self) -> Client {
+        Client::connect(self.address, Arc::clone(&self.declared))
+    }
+
+    fn clean(&self) {
+        let declared = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut client = self.socket();
+        client.log_in(&Login::default());
+        client.open(1);
+        for name in &declared.queues {
+            let queue = leveret_wire::ShortStr::new(name).expect("it was sent as a short string");
+            client.send(queue::Delete { queue, ..queue::Delete::default() });
+            client.reopen_if_closed();
+        }
+        for name in &declared.exchanges {
+            let exchange = leveret_wire::ShortStr::new(name).expect("it was sent as a short string");
+            client.send(exchange::Delete { exchange, ..exchange::Delete::default() });
+            client.reopen_if_closed();
+        }
+        client.close();
+    }
+
+    fn assert_clean(broker: &Broker) {
+        let begun = Instant::now();
+        let left = || (broker.connection_count(), broker.queue_count(), broker.memory_octets());
+        while left() != (0, 0, 0) {
+            assert!(begun.elapsed() < CLEAN_LIMIT, "connections, queues and octets left: {:?}", left());
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if thread::panicking() && self.broker.is_some() {
+            return;
+        }
+        self.clean();
+        if let Some(broker) = &self.broker {
+            Self::assert_clean(broker);
+        }
+    }
+}
+
+fn other_broker() -> Option<String> {
+    std::env::var("AMQP_PEER").ok().filter(|name| !name.is_empty())
+}
