@@ -9,9 +9,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use indexmap::IndexMap;
-use leveret_wire::{
-    FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, Method, ReplyCode, method::connection, write_heartbeat,
-};
+use leveret_wire::{FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, Method, method::connection};
 
 use super::{
     ConnectionId, Engine,
@@ -27,17 +25,13 @@ use super::{
     vhost::Vhost,
 };
 use crate::{
-    Now, Refusal,
+    Now,
     model::consumer::ChannelCredit,
-    session::{Call, Failure, Offer, Phase, Refused, Session},
+    session::{Call, Failure, Offer, Phase, Session},
 };
 
 /// How long a handshake may take.
 const HANDSHAKE_MILLIS_MAX: u64 = 10_000;
-/// How long silence is kept before the socket is dropped, where RabbitMQ keeps it.
-const SILENCE_MILLIS: u64 = 3_000;
-/// How long a peer may take to confirm our close.
-const CLOSE_OK_MILLIS_MAX: u64 = 3_000;
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]
@@ -108,14 +102,22 @@ pub struct Connection {
     pub(super) input_left: usize,
     pub(super) now: Now,
     pub(super) read_from_millis: u64,
-    failure: Option<Failure>,
-    blocked: bool,
-    last_heard_millis: u64,
-    last_sent_millis: u64,
+    pub(super) failure: Option<Failure>,
+    pub(super) blocked: bool,
+    pub(super) last_heard_millis: u64,
+    pub(super) last_sent_millis: u64,
     /// When the socket is closed, whatever the peer does.
-    drop_at_millis: Option<u64>,
+    pub(super) drop_at_millis: Option<u64>,
+    /// Nothing is said, and the socket stays open until then.
+    pub(super) silent: bool,
+    /// An answer that carries a message waits while the output is full.
+    pub(super) answers_wait: bool,
+    /// Octets of publishes that transactions hold back.
+    pub(super) transaction_octets: u64,
+    /// Octets of messages that came and are in no queue yet, as the engine counts them.
+    pub(super) held_octets: u64,
     /// The socket is gone.
-    disconnected: bool,
+    pub(super) disconnected: bool,
 }
 
 impl Connection {
@@ -158,6 +160,10 @@ impl Connection {
             last_heard_millis: now.monotonic_millis,
             last_sent_millis: now.monotonic_millis,
             drop_at_millis: Some(now.monotonic_millis + HANDSHAKE_MILLIS_MAX),
+            silent: false,
+            answers_wait: false,
+            transaction_octets: 0,
+            held_octets: 0,
             disconnected: false,
         }
     }
@@ -196,26 +202,11 @@ impl Connection {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.session.phase() == Phase::Ended
-            && self.drop_at_millis.is_none()
+            && !self.silent
             && self.teardowns.is_empty()
             && self.frees.is_empty()
             && !self.publishes.is_flushing()
             && self.output.is_empty()
-    }
-
-    /// When to call [`Connection::advance`] though nothing happened, by the monotonic clock.
-    #[must_use]
-    pub fn next_deadline_millis(&self) -> Option<u64> {
-        let heartbeat = self.heartbeat_millis().map(|interval| {
-            let send = self.last_sent_millis + interval / 2;
-            if self.blocked { send } else { send.min(self.last_heard_millis + 2 * interval) }
-        });
-        [heartbeat, self.drop_at_millis].into_iter().flatten().min()
-    }
-
-    fn heartbeat_millis(&self) -> Option<u64> {
-        let seconds = self.session.tuned().heartbeat_seconds;
-        (seconds > 0 && self.session.phase() == Phase::Running).then(|| u64::from(seconds) * 1000)
     }
 
     fn takes_input(&self) -> bool {
@@ -224,7 +215,8 @@ impl Connection {
             && !self.disconnected
             && self.teardowns.is_empty()
             && !self.publishes.is_flushing()
-            && !self.output.is_full()
+            && !self.output.is_flooded()
+            && !self.answers_wait
     }
 
     /// Takes what the socket brought, as far as the turn goes, and returns how many octets that
@@ -256,6 +248,7 @@ impl Connection {
         }
         self.flush();
         self.settle_failure();
+        self.count_held();
         taken
     }
 
@@ -325,7 +318,9 @@ impl Connection {
         self.settle_failure();
         self.run_teardowns();
         self.run_frees();
+        self.answers_wait &= self.output.is_full();
         let more_mail = self.read_mail();
+        self.count_held();
         self.look_at_alarm();
         self.look_at_clock();
         if self.disconnected {
@@ -333,152 +328,13 @@ impl Connection {
         }
         self.publishes.is_flushing() || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }
-
-    fn settle_failure(&mut self) {
-        if self.publishes.is_flushing() {
-            return;
-        }
-        match self.failure.take() {
-            None => {}
-            Some(Failure::Refused { channel, ids, refusal }) => self.refuse(channel, ids, &refusal),
-            Some(Failure::SilentThenDrop(reason)) => {
-                tracing::warn!(connection = %self.peer.name, reason, "connection is dropped");
-                self.tear_down(super::teardown::Then::End);
-                self.drop_at_millis = Some(self.now.monotonic_millis + SILENCE_MILLIS);
-            }
-            Some(Failure::Drop(reason)) => {
-                tracing::warn!(connection = %self.peer.name, %reason, "connection is dropped");
-                self.tear_down(super::teardown::Then::End);
-                self.drop_at_millis = None;
-            }
-        }
-    }
-
-    fn refuse(&mut self, channel: u16, ids: (u16, u16), refusal: &Refusal) {
-        if self.session.phase() == Phase::Closing {
-            return self.end();
-        }
-        tracing::warn!(
-            connection = %self.peer.name,
-            vhost = self.vhost_name(),
-            channel,
-            class_id = ids.0,
-            method_id = ids.1,
-            "{}",
-            refusal.reply_text()
-        );
-        match self.session.refuse(channel, ids, refusal, self.output.buffer()) {
-            Refused::Channel(closed) => self.tear_down_channel(closed.map(|channel| *channel), None),
-            Refused::Connection => {
-                self.drop_at_millis = Some(self.now.monotonic_millis + CLOSE_OK_MILLIS_MAX);
-                self.tear_down(super::teardown::Then::Nothing);
-            }
-        }
-    }
-
-    /// Closes the connection with 320 and that text.
-    pub(super) fn force_close(&mut self, text: &str) {
-        self.flush_settles();
-        let greeted =
-            matches!(self.session.phase(), Phase::Running | Phase::TuneOk | Phase::Open | Phase::Opening);
-        if !greeted {
-            self.drop_at_millis = None;
-            return self.tear_down(super::teardown::Then::End);
-        }
-        let text = ReplyCode::ConnectionForced.reply_text(text);
-        self.session.write_connection_close(ReplyCode::ConnectionForced, &text, (0, 0), self.output.buffer());
-        self.drop_at_millis = Some(self.now.monotonic_millis + CLOSE_OK_MILLIS_MAX);
-        self.tear_down(super::teardown::Then::Nothing);
-    }
-
-    /// The handshake is done.
-    pub(super) fn opened(&mut self) {
-        self.drop_at_millis = None;
-        tracing::info!(
-            connection = %self.peer.name,
-            vhost = self.vhost_name(),
-            user = self.user.as_deref().unwrap_or_default(),
-            "connection opened"
-        );
-    }
-
-    pub(super) fn vhost_name(&self) -> &str {
-        self.vhost.as_ref().map_or("", |vhost| &vhost.name)
-    }
-
-    /// Nothing of the peer's is taken any more, and nothing is awaited.
-    pub(super) fn end(&mut self) {
-        self.session.end();
-        self.drop_at_millis = None;
-    }
-
-    /// The socket is gone. What the connection had is given back in the turns that follow.
-    pub fn disconnect(&mut self, now: Now) {
-        if self.disconnected {
-            return;
-        }
-        self.now = now;
-        self.disconnected = true;
-        if self.session.phase() == Phase::Running {
-            tracing::info!(connection = %self.peer.name, vhost = self.vhost_name(), "the peer closed its socket");
-        }
-        self.flush_settles();
-        self.tear_down(super::teardown::Then::End);
-        self.drop_at_millis = None;
-        self.output.clear();
-    }
-
-    /// After a publish while the alarm is raised, nothing more is read until it clears.
-    pub(super) fn block_if_alarmed(&mut self) {
-        if self.blocked || !self.engine.alarm.is_raised() || !self.engine.alarm.wait(&self.inbox) {
-            return;
-        }
-        self.blocked = true;
-        if self.session.capabilities().connection_blocked {
-            self.say(0, connection::Blocked { reason: "low on memory".into() });
-        }
-    }
-
-    fn look_at_alarm(&mut self) {
-        if !self.blocked || self.engine.alarm.is_raised() {
-            return;
-        }
-        self.blocked = false;
-        self.last_heard_millis = self.now.monotonic_millis;
-        if self.session.capabilities().connection_blocked && self.session.phase() == Phase::Running {
-            self.say(0, connection::Unblocked {});
-        }
-    }
-
-    fn look_at_clock(&mut self) {
-        let now = self.now.monotonic_millis;
-        if self.drop_at_millis.is_some_and(|at| at <= now) {
-            if self.session.phase() != Phase::Ended {
-                tracing::warn!(connection = %self.peer.name, "the peer took too long; the socket is closed");
-            }
-            self.disconnect(self.now);
-        }
-        let Some(interval) = self.heartbeat_millis() else { return };
-        if !self.blocked && now >= self.last_heard_millis + 2 * interval {
-            tracing::warn!(
-                connection = %self.peer.name,
-                vhost = self.vhost_name(),
-                "no sign of life for two heartbeat intervals; the connection is closed"
-            );
-            self.disconnect(self.now);
-        } else if now >= self.last_sent_millis + interval / 2 {
-            self.last_sent_millis = now;
-            if self.output.is_empty() {
-                write_heartbeat(self.output.buffer());
-            }
-        }
-    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.engine.connections.lock().swap_remove(&self.id);
-        self.engine.alarm.forget(&self.inbox);
+        self.engine.alarm.forget(self.id);
+        self.engine.alarm.held_changed(self.held_octets, 0, self.engine.log.octets());
     }
 }
 

@@ -99,10 +99,11 @@ impl Connection {
     pub(super) fn stop_consumer(&mut self, id: SourceId) {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot.take() else { return };
-        let (queue, no_ack) = (Arc::clone(&source.queue), source.no_ack);
+        let (queue, no_ack, channel) = (Arc::clone(&source.queue), source.no_ack, source.channel);
         let abandoned = queue.remove_consumer(slot);
         let unsent = self.retract(id);
         self.put_back_unsent(&queue, no_ack, &unsent);
+        self.give_back_unsent_credit(channel, no_ack, unsent.len());
         if abandoned {
             self.remove_abandoned_queue(&queue);
         }
@@ -134,14 +135,23 @@ impl Connection {
         }
     }
 
+    /// What was never sent counted in the channel's shared prefetch all the same.
+    fn give_back_unsent_credit(&mut self, channel: u16, no_ack: bool, unsent: usize) {
+        let Some(open) = self.session.channel(channel).filter(|_| !no_ack && unsent > 0) else { return };
+        let Some(credit) = &open.data.credit else { return };
+        credit.give_back(u32::try_from(unsent).expect("a window is small"));
+        self.wake_channel(channel);
+    }
+
     /// The consumer's queue is gone.
     pub(super) fn consumer_cancelled(&mut self, id: SourceId) {
         let Some(source) = self.sources.find(id) else { return };
         if source.slot.take().is_none() {
             return;
         }
-        let (channel, tag) = (source.channel, source.tag.clone());
+        let (channel, tag, no_ack) = (source.channel, source.tag.clone(), source.no_ack);
         let unsent = self.retract(id);
+        self.give_back_unsent_credit(channel, no_ack, unsent.len());
         self.engine.release(unsent.iter().map(|letter| letter.location));
         self.sources.tidy(id);
         let notify = self.session.capabilities().consumer_cancel_notify;
@@ -209,10 +219,7 @@ impl Connection {
     fn limit_channel(&mut self, channel: u16, prefetch_count: u16) {
         let credit = self.channel_credit(channel);
         credit.set_limit(prefetch_count.into());
-        let consumers: Vec<_> = self.channel(channel).data.consumers.values().copied().collect();
-        for id in consumers {
-            self.wake_consumer(id);
-        }
+        self.wake_channel(channel);
     }
 
     fn channel_credit(&mut self, channel: u16) -> Arc<ChannelCredit> {

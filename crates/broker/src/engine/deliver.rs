@@ -31,6 +31,10 @@ impl Connection {
     /// Encodes what lies in the inbox, until it is empty, the output is full or the turn ends.
     /// True in the last case: the inbox was not looked into again, so nobody would wake us.
     pub(super) fn read_mail(&mut self) -> bool {
+        // While consumers are being taken down, their messages are on the way back.
+        if !self.teardowns.is_empty() {
+            return false;
+        }
         let mut budget = TURN_MESSAGES_MAX;
         while budget > 0 {
             if self.output.is_full() {
@@ -81,9 +85,12 @@ impl Connection {
     /// Returns how many messages of the run were encoded.
     fn encode_run(&mut self, run: Run, budget: usize) -> usize {
         let frame_max = self.session.tuned().frame_max;
-        let Some(source) = self.sources.find(run.source) else { return run.messages };
+        if run.messages == 0 {
+            return 0;
+        }
+        let source = self.sources.find(run.source).expect("messages of a source that goes are retracted");
         let channel_id = source.channel;
-        let Some(channel) = self.session.channel(channel_id) else { return run.messages };
+        let channel = self.session.channel(channel_id).expect("a channel goes with its consumers");
         let holds_credit = channel.data.credit.is_some();
         let letters = &self.reader.mail.letters[self.reader.next_letter..];
         let mut chunk: Option<(usize, Arc<Chunk>)> = None;
@@ -145,6 +152,7 @@ impl Connection {
         });
         let frame_max = self.session.tuned().frame_max;
         write_content(&mut self.output, channel, &chunk, &record, frame_max);
+        self.answers_wait |= self.output.is_full();
     }
 
     /// Appends `basic.return` with its content.
@@ -167,6 +175,7 @@ impl Connection {
         };
         write_frame(FrameKind::Header, publish.channel, out, |out| header.encode(out));
         leveret_wire::write_body_frames(publish.channel, publish.body, frame_max, out);
+        self.answers_wait |= self.output.is_full();
     }
 }
 

@@ -14,6 +14,7 @@ mod declare;
 mod deliver;
 mod groups;
 mod inbox;
+mod lifecycle;
 mod login;
 mod methods;
 mod output;
@@ -24,6 +25,7 @@ mod routes;
 mod settle;
 mod sources;
 mod teardown;
+mod timers;
 mod transaction;
 mod vhost;
 
@@ -97,7 +99,7 @@ impl Engine {
     /// Octets that messages cost now, by our own count.
     #[must_use]
     pub fn memory_octets(&self) -> u64 {
-        self.log.octets()
+        self.log.octets() + self.alarm.held_octets()
     }
 
     /// How many chunks of messages there are.

@@ -7,9 +7,11 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::store::Chunk;
 
-/// Above this many octets unsent, nothing more is put in on behalf of consumers, and the peer is
-/// not read from.
+/// Above this many octets unsent, nothing more is put in on behalf of consumers.
 pub(super) const OUTPUT_OCTETS_MAX: usize = 128 * 1024;
+/// Above this many octets of its own, the peer is not read from: they are answers to what it
+/// asked for, since deliveries end before.
+const FLOOD_OCTETS_MAX: usize = 1024 * 1024;
 /// Octets already sent that may stand before unsent ones.
 const SENT_OCTETS_MAX: usize = 64 * 1024;
 /// Capacity that an empty buffer may keep.
@@ -51,6 +53,12 @@ impl Output {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.len() >= OUTPUT_OCTETS_MAX
+    }
+
+    /// Whether so much waits that the peer must read before it may ask for more. What is referred
+    /// to lies in the log and does not count here.
+    pub(super) const fn is_flooded(&self) -> bool {
+        self.buffer.len() - self.sent >= FLOOD_OCTETS_MAX
     }
 
     /// Where frames are appended.

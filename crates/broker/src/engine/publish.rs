@@ -109,7 +109,7 @@ impl Connection {
         let channel = self.session.channel(publish.channel).expect("the session found it open");
         match &mut channel.mode {
             ChannelMode::Transaction => {
-                channel.data.transaction.hold_publish(&publish);
+                self.transaction_octets += channel.data.transaction.hold_publish(&publish);
                 Ok(())
             }
             ChannelMode::Confirm(confirms) => {

@@ -146,11 +146,16 @@ impl Connection {
     /// A channel's shared prefetch has room: every consumer of the channel may want it.
     fn wake_credited(&mut self) {
         for channel in std::mem::take(&mut self.settles.credited) {
-            let Some(open) = self.session.channel(channel) else { continue };
-            let consumers: Vec<_> = open.data.consumers.values().copied().collect();
-            for id in consumers {
-                self.wake_consumer(id);
-            }
+            self.wake_channel(channel);
+        }
+    }
+
+    /// Lets every consumer of a channel take what it can.
+    pub(super) fn wake_channel(&mut self, channel: u16) {
+        let Some(open) = self.session.channel(channel) else { return };
+        let consumers: Vec<_> = open.data.consumers.values().copied().collect();
+        for id in consumers {
+            self.wake_consumer(id);
         }
     }
 

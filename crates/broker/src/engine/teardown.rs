@@ -95,6 +95,7 @@ impl Connection {
     ) {
         let mut teardown = Teardown::new(answer.map_or(Then::Nothing, Then::ChannelCloseOk));
         if let Some(channel) = channel {
+            self.transaction_octets -= channel.data.transaction.octets();
             teardown.add_channel(channel);
         }
         self.teardowns.push_back(teardown);
@@ -105,6 +106,7 @@ impl Connection {
     pub(super) fn tear_down(&mut self, then: Then) {
         let mut teardown = Teardown::new(then);
         for (_, channel) in self.session.take_channels() {
+            self.transaction_octets -= channel.data.transaction.octets();
             teardown.add_channel(channel);
         }
         teardown.queues = self.exclusive.values().cloned().collect();

@@ -39,10 +39,23 @@ pub(super) struct Transaction {
     settles: Vec<HeldSettle>,
     /// Deliveries that the held acknowledgements name.
     settled_tags: BTreeSet<u64>,
+    octets: u64,
 }
 
+/// Octets that a held publish costs beside what it carries.
+const HELD_PUBLISH_OVERHEAD_OCTETS: usize = 128;
+
 impl Transaction {
-    pub(super) fn hold_publish(&mut self, publish: &Publish<'_>) {
+    /// Octets that are held back.
+    pub(super) const fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// Holds a publish back and returns how many octets that costs.
+    pub(super) fn hold_publish(&mut self, publish: &Publish<'_>) -> u64 {
+        let octets =
+            (publish.body.len() + publish.property_octets.len() + HELD_PUBLISH_OVERHEAD_OCTETS) as u64;
+        self.octets += octets;
         self.publishes.push(HeldPublish {
             exchange: publish.exchange.as_bytes().into(),
             routing_key: publish.routing_key.as_bytes().into(),
@@ -50,6 +63,7 @@ impl Transaction {
             property_octets: publish.property_octets.into(),
             body: publish.body.into(),
         });
+        octets
     }
 }
 
@@ -128,7 +142,11 @@ impl Connection {
     fn take_transaction(&mut self, channel: u16) -> Result<Transaction, Refusal> {
         let open = self.channel(channel);
         match open.mode {
-            ChannelMode::Transaction => Ok(std::mem::take(&mut open.data.transaction)),
+            ChannelMode::Transaction => {
+                let held = std::mem::take(&mut open.data.transaction);
+                self.transaction_octets -= held.octets;
+                Ok(held)
+            }
             _ => Err(Refusal::NotTransactional),
         }
     }

@@ -21,6 +21,9 @@ pub enum Overflow {
     RejectPublish,
 }
 
+/// Messages that an empty queue keeps room for.
+const IDLE_MESSAGES_MAX: usize = 4096;
+
 /// How much may be ready. Unacknowledged messages do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueLimits {
@@ -218,6 +221,14 @@ impl Queue {
             }
             self.assign(slot, granted, body_octets, effects);
             self.round.rotate_left(1);
+            self.give_back_room();
+        }
+    }
+
+    /// A queue that was long keeps no more room than it needs.
+    fn give_back_room(&mut self) {
+        if self.fresh.capacity() > IDLE_MESSAGES_MAX && self.fresh.len() < self.fresh.capacity() / 8 {
+            self.fresh.shrink_to((self.fresh.len() * 2).max(IDLE_MESSAGES_MAX));
         }
     }
 

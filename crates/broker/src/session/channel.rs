@@ -57,6 +57,10 @@ impl<D: Default, T> Channel<D, T> {
         self.open
     }
 
+    pub(super) fn assembling_octets(&self) -> u64 {
+        self.assembly.octets()
+    }
+
     pub(super) const fn awaits_content(&self) -> bool {
         !matches!(self.assembly, Assembly::Idle)
     }

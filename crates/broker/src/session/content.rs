@@ -125,6 +125,16 @@ impl Assembly {
         }))
     }
 
+    /// Octets that are held back.
+    pub(super) fn octets(&self) -> u64 {
+        match self {
+            Self::Idle => 0,
+            Self::Header(content) | Self::Body(content) => {
+                (content.body.capacity() + content.property_octets.len()) as u64
+            }
+        }
+    }
+
     /// Why a frame of that kind may not come now.
     pub(super) fn refuses(&self, kind: FrameKind) -> Option<Refusal> {
         let text = match (self, kind) {

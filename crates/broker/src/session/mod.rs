@@ -110,6 +110,7 @@ pub struct Session<D, T> {
     capabilities: ClientCapabilities,
     channels: BTreeMap<u16, Channel<D, T>>,
     message_octets_max: u64,
+    assembling_octets: u64,
 }
 
 impl<D: Default, T> Session<D, T> {
@@ -123,6 +124,7 @@ impl<D: Default, T> Session<D, T> {
             capabilities: ClientCapabilities::default(),
             channels: BTreeMap::new(),
             message_octets_max,
+            assembling_octets: 0,
         }
     }
 
@@ -155,8 +157,15 @@ impl<D: Default, T> Session<D, T> {
         self.channels.iter_mut().map(|(id, channel)| (*id, channel))
     }
 
+    /// Octets of contents that are under way.
+    #[must_use]
+    pub const fn assembling_octets(&self) -> u64 {
+        self.assembling_octets
+    }
+
     /// Takes all channels away, when the connection goes.
     pub fn take_channels(&mut self) -> BTreeMap<u16, Channel<D, T>> {
+        self.assembling_octets = 0;
         std::mem::take(&mut self.channels)
     }
 
@@ -249,7 +258,12 @@ impl<D: Default, T> Session<D, T> {
                     }
                     self.channel_method(id, method).map(|call| (taken, call))
                 }
-                _ => Ok((taken, channel.content_frame(id, frame, self.message_octets_max)?)),
+                _ => {
+                    self.assembling_octets -= channel.assembling_octets();
+                    let call = channel.content_frame(id, frame, self.message_octets_max)?;
+                    self.assembling_octets += channel.assembling_octets();
+                    Ok((taken, call))
+                }
             },
             Some(_) => self.closing_channel_frame(frame, out).map(|()| (taken, None)),
             None => self.absent_channel_frame(frame).map(|call| (taken, Some(call))),
@@ -343,7 +357,9 @@ impl<D: Default, T> Session<D, T> {
                     method_id: ids.1,
                 })
                 .write_frame(channel, out);
-                Refused::Channel(self.channels.insert(channel, Channel::closing()).map(Box::new))
+                let refused = self.remove_channel(channel);
+                self.channels.insert(channel, Channel::closing());
+                Refused::Channel(refused.map(Box::new))
             }
             _ => {
                 self.write_connection_close(code, &text, ids, out);
@@ -366,7 +382,9 @@ impl<D: Default, T> Session<D, T> {
 
     /// Takes an open channel away, when the peer closes it.
     pub fn remove_channel(&mut self, id: u16) -> Option<Channel<D, T>> {
-        self.channels.remove(&id)
+        let channel = self.channels.remove(&id)?;
+        self.assembling_octets -= channel.assembling_octets();
+        Some(channel)
     }
 
     /// Takes nothing any more.
@@ -394,9 +412,8 @@ fn decode_method(frame: Frame<'_>) -> Result<Method<'_>, Failure> {
     };
     let ids = (u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1]));
     match Method::decode(frame.payload) {
-        // RabbitMQ takes any octets in a publish, and text in all else.
-        Ok(method) if matches!(method, Method::BasicPublish(_)) || method.is_text() => Ok(method),
-        Ok(_) => {
+        Ok(method) => Ok(method),
+        Err(DecodeError::MalformedUtf8) => {
             let ids = if frame.channel == 0 { ids } else { (0, 0) };
             Err(Failure::refused(0, ids, Refusal::malformed_text()))
         }

@@ -32,6 +32,9 @@ const SHARED_BATCH_OCTETS_MAX: usize = 8 * 1024;
 /// Octets that batches behind one another may fill.
 const SHARED_CHUNK_OCTETS_MAX: usize = 64 * 1024;
 
+/// The serial of a chunk that is about to leave its slot.
+const GONE: u64 = 0;
+
 /// Records that arrived together, or that are left of those.
 #[derive(Debug, Default)]
 pub struct Chunk {
@@ -250,6 +253,8 @@ impl MessageLog {
         let is_dead = slot.live == 0;
         if is_dead {
             octets += before;
+            // From here on nobody may put a batch behind it.
+            slot.serial = GONE;
         } else if slot.is_sparse() {
             slot.rewrite();
             octets += before - slot.chunk.cost_octets();

@@ -1,0 +1,85 @@
+//! What a connection does because of time, or because memory is short: signs of life, deadlines,
+//! the alarm.
+//!
+//! Invariant: a peer that is not read from on our account is never taken for dead.
+
+use leveret_wire::{method::connection, write_heartbeat};
+
+use super::connection::Connection;
+use crate::session::Phase;
+
+impl Connection {
+    /// When to call [`Connection::advance`] though nothing happened, by the monotonic clock.
+    #[must_use]
+    pub fn next_deadline_millis(&self) -> Option<u64> {
+        let heartbeat = self.heartbeat_millis().map(|interval| {
+            let send = self.last_sent_millis + interval / 2;
+            if self.blocked { send } else { send.min(self.last_heard_millis + 2 * interval) }
+        });
+        [heartbeat, self.drop_at_millis].into_iter().flatten().min()
+    }
+
+    fn heartbeat_millis(&self) -> Option<u64> {
+        let seconds = self.session.tuned().heartbeat_seconds;
+        (seconds > 0 && self.session.phase() == Phase::Running).then(|| u64::from(seconds) * 1000)
+    }
+
+    /// After a publish while the alarm is raised, nothing more is read until it clears.
+    pub(super) fn block_if_alarmed(&mut self) {
+        if self.blocked || !self.engine.alarm.is_raised() || !self.engine.alarm.wait(self.id, &self.inbox) {
+            return;
+        }
+        self.blocked = true;
+        if self.session.capabilities().connection_blocked {
+            self.say(0, connection::Blocked { reason: "low on memory".into() });
+        }
+    }
+
+    pub(super) fn look_at_alarm(&mut self) {
+        // It may have cleared and been raised again since we were woken: then we wait once more.
+        if !self.blocked || self.engine.alarm.wait(self.id, &self.inbox) {
+            return;
+        }
+        self.blocked = false;
+        self.last_heard_millis = self.now.monotonic_millis;
+        if self.session.capabilities().connection_blocked && self.session.phase() == Phase::Running {
+            self.say(0, connection::Unblocked {});
+        }
+    }
+
+    pub(super) fn look_at_clock(&mut self) {
+        let now = self.now.monotonic_millis;
+        if self.drop_at_millis.is_some_and(|at| at <= now) {
+            if self.session.phase() != Phase::Ended {
+                tracing::warn!(connection = %self.peer.name, "the peer took too long; the socket is closed");
+            }
+            self.disconnect(self.now);
+        }
+        let Some(interval) = self.heartbeat_millis() else { return };
+        if !self.blocked && now >= self.last_heard_millis + 2 * interval {
+            tracing::warn!(
+                connection = %self.peer.name,
+                vhost = self.vhost_name(),
+                "no sign of life for two heartbeat intervals; the connection is closed"
+            );
+            self.disconnect(self.now);
+        } else if now >= self.last_sent_millis + interval / 2 {
+            self.last_sent_millis = now;
+            if self.output.is_empty() {
+                write_heartbeat(self.output.buffer());
+            }
+        }
+    }
+
+    /// Tells the engine how many octets of messages wait here: contents under way, transactions.
+    pub(super) fn count_held(&mut self) {
+        let held = self.session.assembling_octets() + self.transaction_octets;
+        if held != self.held_octets {
+            self.engine.alarm.held_changed(self.held_octets, held, self.engine.log.octets());
+            self.held_octets = held;
+        }
+        if self.session.assembling_octets() > 0 {
+            self.block_if_alarmed();
+        }
+    }
+}
