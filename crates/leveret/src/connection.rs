@@ -6,6 +6,7 @@
 use std::{future::pending, io, io::IoSlice, pin::pin, sync::Arc, time::Duration};
 
 use leveret_broker::engine::{Connection, Engine, Peer, Reading, Wake};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     net::TcpStream,
     sync::Notify,
@@ -22,6 +23,8 @@ const WRITE_PARTS_MAX: usize = 64;
 /// Turns in a row before others get the thread. Several reads bring more messages to a consumer
 /// in one wake than one does.
 const TURNS_BEFORE_YIELD: u32 = 4;
+/// How often to look whether a peer that is not read is still there.
+const PAUSED_LOOK: Duration = Duration::from_secs(1);
 /// A deadline this far away stands for none.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
 
@@ -67,9 +70,20 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, cl
                 }
             }
             Ready::ToWrite => writable = true,
+            // While the peer is not read, its leaving does not show itself in a read.
+            Ready::Otherwise if connection.reading() == Reading::Paused && has_left(&stream) => {
+                connection.disconnect(clock.now());
+            }
             Ready::Otherwise => {}
         }
     }
+}
+
+/// Whether the peer closed its side, however much of what it sent is still unread.
+fn has_left(stream: &TcpStream) -> bool {
+    let mut socket = [PollFd::new(stream, PollFlags::RDHUP)];
+    let looked = poll(&mut socket, Some(&Timespec::default()));
+    looked.is_ok() && socket[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
 }
 
 enum Ready {
@@ -93,7 +107,8 @@ async fn wait(
         Reading::Now | Reading::Paused => None,
     };
     let next = [connection.next_deadline_millis(), read_from].into_iter().flatten().min();
-    let at = next.map_or_else(|| Instant::now() + NO_DEADLINE, |millis| clock.instant(millis));
+    let far = Instant::now() + if reading == Reading::Paused { PAUSED_LOOK } else { NO_DEADLINE };
+    let at = next.map_or(far, |millis| clock.instant(millis).min(far));
     // A deadline that moved away is left to fire early: that costs one look in a while, where
     // moving it would cost something in every turn.
     if deadline.is_elapsed() || at < deadline.deadline() {
