@@ -189,7 +189,11 @@ impl Assembly {
 
 impl Content {
     fn take_header(&mut self, payload: &[u8]) -> Result<(), (MethodIds, Refusal)> {
-        let Ok(header) = ContentHeader::decode(payload) else { return Err(((0, 0), Refusal::BrokenContent)) };
+        // Its length was checked before, so that this is a weight: none of the headers there are.
+        let Ok(header) = ContentHeader::decode(payload) else {
+            let text = "expected content header for class 60, got non content header frame instead";
+            return Err((PUBLISH_IDS, Refusal::UnexpectedFrame(text.to_owned())));
+        };
         if header.class_id != basic::CLASS_ID {
             let text = format!(
                 "expected content header for class 60, got one for class {} instead",

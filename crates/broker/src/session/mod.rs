@@ -14,8 +14,8 @@ mod unacked;
 use std::{borrow::Cow, collections::BTreeMap};
 
 use leveret_wire::{
-    ContentHeader, DecodeError, FRAME_HEADER_OCTETS, Frame, FrameError, FrameKind, Method, ReplyCode, Scope,
-    ShortStr, decode_frame,
+    DecodeError, FRAME_HEADER_OCTETS, Frame, FrameError, FrameKind, Method, ReplyCode, Scope, ShortStr,
+    decode_frame,
     method::{channel as channel_method, connection},
 };
 
@@ -30,6 +30,12 @@ use crate::Refusal;
 
 /// Octets of payload taken in one frame before limits are negotiated.
 const HANDSHAKE_PAYLOAD_OCTETS_MAX: u32 = 16 * 1024;
+
+/// Octets of a payload that a reply text quotes.
+const QUOTED_OCTETS_MAX: usize = 16;
+
+/// Octets of a content header before its properties.
+const CONTENT_HEADER_OCTETS_MIN: usize = 12;
 
 /// Class and method that an error names; 0/0 when it is about none.
 pub type MethodIds = (u16, u16);
@@ -216,7 +222,7 @@ impl<D: Default, T> Session<D, T> {
     ) -> Result<(usize, Option<Call<'i>>), Failure> {
         match (frame.kind, frame.channel) {
             (FrameKind::Heartbeat, _) if !frame.payload.is_empty() => Err(unknown_frame(frame)),
-            (FrameKind::Header, _) if ContentHeader::decode(frame.payload).is_err() => {
+            (FrameKind::Header, _) if frame.payload.len() < CONTENT_HEADER_OCTETS_MIN => {
                 Err(unknown_frame(frame))
             }
             (FrameKind::Heartbeat, 0) => Ok((taken, None)),
@@ -424,26 +430,36 @@ fn decode_method(frame: Frame<'_>) -> Result<Method<'_>, Failure> {
             Err(Failure::Drop("the peer sent a field of a type that does not exist".into()))
         }
         Err(_) => {
-            let text = format!("cannot decode {}", erlang_octets(fields));
+            let shown = &fields[..fields.len().min(ShortStr::OCTETS_MAX)];
+            let text = format!("cannot decode {}", erlang_numbers(shown));
             Err(Failure::refused(0, ids, Refusal::FrameError(text)))
         }
     }
 }
 
-/// Octets as RabbitMQ's texts show them: `<<0,5,97>>`, or `<<"abc">>` when all of them can be
-/// printed. A reply text is cut at 255 octets anyway.
+/// Octets as RabbitMQ's texts show a payload: `<<0,5,97>>`, or `<<"abc">>` when all of them can
+/// be printed.
 fn erlang_octets(octets: &[u8]) -> String {
-    let octets = &octets[..octets.len().min(ShortStr::OCTETS_MAX)];
     let is_printed = |octet: &u8| matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
     if !octets.is_empty() && octets.iter().all(is_printed) {
         return format!("<<\"{}\">>", String::from_utf8_lossy(octets));
     }
+    erlang_numbers(octets)
+}
+
+/// Octets as RabbitMQ's texts show the fields of a method: `<<0,5,97>>`.
+fn erlang_numbers(octets: &[u8]) -> String {
     let shown: Vec<_> = octets.iter().map(u8::to_string).collect();
     format!("<<{}>>", shown.join(","))
 }
 
 fn frame_text(kind: u8, payload: &[u8]) -> String {
-    format!("type {kind}, all octets = {}", erlang_octets(payload))
+    match payload.get(..QUOTED_OCTETS_MAX) {
+        Some(first) if payload.len() > QUOTED_OCTETS_MAX => {
+            format!("type {kind}, first 16 octets = {}", erlang_octets(first))
+        }
+        _ => format!("type {kind}, all octets = {}", erlang_octets(payload)),
+    }
 }
 
 /// A frame that is none of those there are.

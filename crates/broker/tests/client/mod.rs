@@ -34,7 +34,11 @@ impl Client {
     pub(crate) const NOW: Now = Now { monotonic_millis: 1, wall_millis: 1 };
 
     pub(crate) fn new() -> Self {
-        let engine = Engine::new(Config::default(), Box::new(Zeros));
+        Self::of(Config::default())
+    }
+
+    fn of(config: Config) -> Self {
+        let engine = Engine::new(config, Box::new(Zeros));
         let peer = Peer { name: "127.0.0.1:1 -> 127.0.0.1:2".to_owned(), is_loopback: true };
         let connection = Connection::new(&engine, peer, Box::new(Unheeded), Self::NOW);
         Self { engine, connection }
@@ -42,7 +46,12 @@ impl Client {
 
     /// A client with channel 1 open and a queue `q`.
     pub(crate) fn opened() -> Self {
-        let mut client = Self::new();
+        Self::with_message_octets_max(Config::MESSAGE_OCTETS_MAX)
+    }
+
+    /// The same with another limit of a message.
+    pub(crate) fn with_message_octets_max(message_octets_max: u64) -> Self {
+        let mut client = Self::of(Config { message_octets_max, ..Config::default() });
         let start_ok = connection::StartOk {
             mechanism: "PLAIN".into(),
             response: LongStr(b"\0guest\0guest"),
