@@ -86,11 +86,19 @@ impl Connection {
     }
 }
 
-/// A name of a queue or an exchange. RabbitMQ strips line feeds, and so do we.
+/// The name of a queue or an exchange that is made, bound or deleted. RabbitMQ strips line ends
+/// there, and so do we.
 ///
 /// # Errors
 /// [`Refusal::FrameError`] when it is not UTF-8.
-pub(super) fn name(text: ShortStr<'_>) -> Result<String, Refusal> {
-    let name = text.to_str().ok_or_else(Refusal::malformed_text)?;
-    Ok(name.replace('\n', ""))
+pub(super) fn name(name: ShortStr<'_>) -> Result<String, Refusal> {
+    Ok(text(name)?.replace(['\r', '\n'], ""))
+}
+
+/// The name of a queue that is used.
+///
+/// # Errors
+/// [`Refusal::FrameError`] when it is not UTF-8.
+pub(super) fn text(name: ShortStr<'_>) -> Result<&str, Refusal> {
+    name.to_str().ok_or_else(Refusal::malformed_text)
 }

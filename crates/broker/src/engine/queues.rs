@@ -8,7 +8,7 @@ use super::{
     Engine,
     connection::Connection,
     declare::{BindingRequest, RESERVED_PREFIX, add_binding, refuse_default, remove_binding},
-    methods::name,
+    methods::{name, text},
     queue_cell::{QueueCell, QueueDeclaration, Remains},
     vhost::Vhost,
 };
@@ -59,6 +59,9 @@ impl Connection {
         declare: &queue::Declare<'_>,
     ) -> Result<Arc<QueueCell>, Refusal> {
         let asked = name(declare.queue)?;
+        if asked.starts_with(RESERVED_PREFIX) {
+            return Err(Refusal::ReservedName { kind: "queue", name: asked });
+        }
         let owner = Owner { object: "queue", name: &asked, vhost: &vhost.name };
         let parsed = QueueArguments::parse(declare.arguments, owner)?;
         if parsed.queue_type == QueueType::Quorum {
@@ -78,9 +81,6 @@ impl Connection {
         }
         let name = match &*asked {
             "" => self.engine.random_name(SERVER_NAMED_PREFIX),
-            _ if asked.starts_with(RESERVED_PREFIX) => {
-                return Err(Refusal::ReservedName { kind: "queue", name: asked });
-            }
             _ => asked,
         };
         let exclusive = declaration.owner.is_some();
@@ -93,24 +93,31 @@ impl Connection {
         Ok(cell)
     }
 
-    /// The queue that a method names, or the channel's last one for the empty name.
+    /// The queue that a method uses, or the channel's last one for the empty name.
     pub(super) fn named_queue(
         &mut self,
         channel: u16,
         queue: ShortStr<'_>,
     ) -> Result<Arc<QueueCell>, Refusal> {
         let vhost = self.open_vhost_handle();
-        let cell = find_queue(&vhost, &self.queue_name(channel, queue)?)?;
+        let cell = match text(queue)? {
+            "" => find_queue(&vhost, self.last_queue(channel)?)?,
+            name => find_queue(&vhost, name)?,
+        };
         self.check_access(&vhost, &cell)?;
         Ok(cell)
     }
 
+    fn last_queue(&mut self, channel: u16) -> Result<&str, Refusal> {
+        self.channel(channel).data.last_queue.as_deref().ok_or(Refusal::NoPreviousQueue)
+    }
+
+    /// The name of a queue that is bound or deleted.
     fn queue_name(&mut self, channel: u16, queue: ShortStr<'_>) -> Result<String, Refusal> {
-        if !queue.is_empty() {
-            return name(queue);
+        match &*name(queue)? {
+            "" => self.last_queue(channel).map(str::to_owned),
+            name => Ok(name.to_owned()),
         }
-        let last = self.channel(channel).data.last_queue.as_deref();
-        last.map(str::to_owned).ok_or(Refusal::NoPreviousQueue)
     }
 
     fn check_access(&self, vhost: &Vhost, cell: &QueueCell) -> Result<(), Refusal> {

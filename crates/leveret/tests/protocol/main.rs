@@ -8,5 +8,7 @@
 mod support;
 
 mod errors;
+mod exchanges;
 mod frames;
 mod handshake;
+mod queues;

@@ -2,7 +2,7 @@
 //!
 //! `x-match` says whether all or any of them must be there; arguments beginning `x-` count only
 //! in the `-with-x` forms. A void argument asks for presence alone. As observed on RabbitMQ
-//! 3.10: integers are equal by value whatever their width, and so are a number and a double.
+//! 3.10: numbers are equal by value, be they integers of any width, floats or timestamps.
 
 use indexmap::IndexSet;
 use leveret_wire::{Table, Value};
@@ -122,6 +122,7 @@ fn number(value: Value<'_>) -> Option<Number> {
     match value {
         Value::F32(float) => Some(Number::Float(float.into())),
         Value::F64(float) => Some(Number::Float(float)),
+        Value::Timestamp(seconds) => i64::try_from(seconds).ok().map(Number::Integer),
         other => other.as_integer().map(Number::Integer),
     }
 }
@@ -200,6 +201,8 @@ mod tests {
         check(&a(Value::I32(1)), &a(Value::Bool(true)), false);
         check(&a(Value::LongStr(b"s")), &a(Value::Octets(b"s")), true);
         check(&a(Value::Timestamp(5)), &a(Value::Timestamp(5)), true);
+        check(&a(Value::Timestamp(5)), &a(Value::I64(5)), true);
+        check(&a(Value::Timestamp(u64::MAX)), &a(Value::I64(-1)), false);
         check(&a(Value::I32(1)), &a(Value::LongStr(b"1")), false);
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct Client {
     /// Octets of the input that are used up.
     used: usize,
     frame_max: u32,
+    /// Publishes on channel 1 that are confirmed, once it confirms them.
+    confirmed: Option<u64>,
     declared: Arc<Mutex<Declared>>,
 }
 
@@ -68,7 +70,7 @@ impl Client {
         stream.set_read_timeout(Some(READ_LIMIT)).expect("a socket has options");
         stream.set_write_timeout(Some(READ_LIMIT)).expect("a socket has options");
         let frame_max = Login::default().frame_max;
-        Self { stream, input: Vec::new(), used: 0, frame_max, declared }
+        Self { stream, input: Vec::new(), used: 0, frame_max, confirmed: None, declared }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -169,6 +171,18 @@ impl Client {
         let mut out = Vec::new();
         encode(&message, self.frame_max, &mut out);
         self.send_octets(&out);
+    }
+
+    /// Publishes on channel 1 and waits until the message is where it goes.
+    #[track_caller]
+    pub(crate) fn put(&mut self, message: Message<'_>) {
+        let Some(confirmed) = self.confirmed else {
+            self.confirm_select();
+            return self.put(message);
+        };
+        self.publish(message);
+        self.expect(&format!("ack {}", confirmed + 1));
+        self.confirmed = Some(confirmed + 1);
     }
 
     /// Publishes many at once.
@@ -305,6 +319,16 @@ impl Client {
         }
     }
 
+    /// The broker says all that next, in any order.
+    #[track_caller]
+    pub(crate) fn expect_unordered(&mut self, wanted: &[&str]) {
+        let mut said: Vec<_> = wanted.iter().map(|_| self.next().to_string()).collect();
+        let mut wanted = wanted.to_vec();
+        said.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(said, wanted);
+    }
+
     /// Asks on channel 1.
     #[track_caller]
     pub(crate) fn ask<'m>(&mut self, method: impl Into<Method<'m>>, wanted: &str) -> Said {
@@ -331,6 +355,7 @@ impl Client {
     /// Confirms the broker's `channel.close` on channel 1 and opens it again.
     pub(crate) fn reopen(&mut self) {
         self.send(channel::CloseOk {});
+        self.confirmed = None;
         self.open(1);
     }
 
@@ -383,12 +408,14 @@ impl Client {
         while confirms.settled.len() < count {
             confirms.add(&self.next());
         }
+        self.confirmed = self.confirmed.map(|before| before + count as u64);
         confirms.settled.into_iter().collect()
     }
 
     /// Makes channel 1 confirm publishes.
     pub(crate) fn confirm_select(&mut self) {
         self.ask(leveret_wire::method::confirm::Select { nowait: false }, "ConfirmSelectOk");
+        self.confirmed.get_or_insert(0);
     }
 
     /// Takes the next messages of that number from a consumer and returns their bodies.
