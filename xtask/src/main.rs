@@ -7,6 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod fuzz;
+#[cfg(target_os = "linux")]
+mod interop;
+mod tidy;
 
 /// Chores of this repository
 #[derive(Parser)]
@@ -14,11 +17,19 @@ mod fuzz;
 enum Chore {
     /// Run the fuzz targets for a bounded time each, or replay an input
     Fuzz(fuzz::Options),
+    /// Run leveret and RabbitMQ against client programs in several languages
+    #[cfg(target_os = "linux")]
+    Interop(interop::Options),
+    /// Check the repository's rules
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Fuzz(options) => fuzz::run(&options),
+        #[cfg(target_os = "linux")]
+        Chore::Interop(options) => interop::run(&options),
+        Chore::Tidy => tidy::run(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
