@@ -1,0 +1,45 @@
+//! The memory alarm as publishers see it.
+
+use super::{Model, connection::Phase, turn::Turn};
+use crate::{Checked, counts::Event, ensure};
+
+impl Model {
+    /// A publish was taken. While the alarm stands that blocks its connection.
+    pub(super) fn published(&self, turn: &mut Turn<'_>) {
+        let first = !std::mem::replace(&mut turn.published, true);
+        // Later in a turn the alarm may have come or gone by what the turn itself did.
+        turn.must_block |= first && !turn.freed && turn.circumstances.was_alarmed;
+    }
+
+    pub(super) fn hear_blocked(&mut self, turn: &mut Turn<'_>) -> Checked {
+        self.counts.note(Event::Blocked);
+        let connection = self.connection_mut(turn.connection);
+        ensure!(connection.capabilities.connection_blocked, "a client hears of blocking that did not ask to");
+        ensure!(!connection.blocked, "a client is blocked twice");
+        ensure!(turn.published, "a client is blocked that did not publish");
+        connection.blocked = true;
+        Ok(())
+    }
+
+    pub(super) fn hear_unblocked(&mut self, turn: &mut Turn<'_>) -> Checked {
+        self.counts.note(Event::Unblocked);
+        let connection = self.connection_mut(turn.connection);
+        ensure!(connection.blocked, "a client is unblocked that was not blocked");
+        let alarmed = turn.circumstances.was_alarmed && turn.circumstances.is_alarmed;
+        ensure!(!alarmed, "a client is unblocked while the alarm stands");
+        connection.blocked = false;
+        connection.heard_millis = turn.circumstances.now_millis;
+        Ok(())
+    }
+
+    pub(super) fn check_blocked(&self, turn: &Turn<'_>) -> Checked {
+        let connection = self.connection(turn.connection);
+        if !turn.must_block || connection.phase != Phase::Running {
+            return Ok(());
+        }
+        ensure!(turn.circumstances.is_paused, "a publisher is read from while the alarm stands");
+        let told = connection.blocked || !connection.capabilities.connection_blocked;
+        ensure!(told, "a publisher was blocked and not told");
+        Ok(())
+    }
+}

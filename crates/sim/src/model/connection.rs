@@ -1,0 +1,226 @@
+//! What the model keeps with a connection and a channel.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
+
+use super::{
+    ConsumerKey, Destinations, QueueKey, Shared,
+    queue::Position,
+    teardown::Going,
+    turn::Deferred,
+};
+
+/// What a client says it can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// It wants to be told why a login failed.
+    pub authentication_failure_close: bool,
+    /// It is told when its consumer's queue is gone.
+    pub consumer_cancel_notify: bool,
+    /// It is told when it is blocked.
+    pub connection_blocked: bool,
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The first eight octets are awaited.
+    Header,
+    /// Credentials are awaited.
+    StartOk,
+    /// Limits are awaited.
+    TuneOk,
+    /// The name of a virtual host is awaited.
+    Open,
+    /// Channels may be opened.
+    Running,
+    /// The broker closed it and awaits a confirmation until then.
+    Closing {
+        /// By the monotonic clock.
+        until_millis: u64,
+    },
+    /// It is kept in silence until then.
+    Silent {
+        /// By the monotonic clock.
+        until_millis: u64,
+    },
+    /// Nothing more is taken; what was said may still go out.
+    Ended,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) phase: Phase,
+    pub(super) capabilities: Capabilities,
+    pub(super) frame_octets_max: u32,
+    pub(super) channel_max: u16,
+    pub(super) heartbeat_seconds: u16,
+    pub(super) since_millis: u64,
+    pub(super) heard_millis: u64,
+    pub(super) said_millis: u64,
+    pub(super) blocked: bool,
+    /// An answer that may come in a later turn.
+    pub(super) deferred: Option<Deferred>,
+    /// What it had is taken down in the turns to come.
+    pub(super) going: bool,
+    /// The part of that which was begun.
+    pub(super) in_slices: Going,
+    /// The last turn after which nothing was left in its inbox.
+    pub(super) drained_turn: u64,
+    /// Mandatory messages that have to come back, by channel.
+    pub(super) returns: VecDeque<(u16, Shared)>,
+}
+
+impl Connection {
+    pub(super) fn new(now_millis: u64) -> Self {
+        Self {
+            phase: Phase::Header,
+            capabilities: Capabilities {
+                authentication_failure_close: false,
+                consumer_cancel_notify: false,
+                connection_blocked: false,
+            },
+            frame_octets_max: 131_072,
+            channel_max: 0,
+            heartbeat_seconds: 0,
+            since_millis: now_millis,
+            heard_millis: now_millis,
+            said_millis: now_millis,
+            blocked: false,
+            deferred: None,
+            going: false,
+            in_slices: Going::default(),
+            drained_turn: 0,
+            returns: VecDeque::new(),
+        }
+    }
+}
+
+/// A delivery that is not acknowledged.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) queue: QueueKey,
+    pub(super) position: Position,
+    pub(super) message: Shared,
+    /// None for one that was fetched.
+    pub(super) consumer: Option<ConsumerKey>,
+    /// Whether it surely counts in the channel's shared limit.
+    pub(super) counts_in_limit: bool,
+}
+
+/// A publish that awaits its confirm.
+#[derive(Debug, Clone)]
+pub(super) struct Unconfirmed {
+    pub(super) message: Shared,
+    /// What it has to be, where that is known.
+    pub(super) taken: Option<bool>,
+    /// Queues that may have refused it.
+    pub(super) unsure: Vec<QueueKey>,
+}
+
+/// What is held back by a transaction.
+#[derive(Debug, Clone)]
+pub(super) struct HeldPublish {
+    pub(super) message: Shared,
+    pub(super) mandatory: bool,
+}
+
+/// Acknowledgements of a transaction: the deliveries that they name, and whether they go back.
+#[derive(Debug, Clone)]
+pub(super) struct HeldSettle {
+    pub(super) tags: Vec<u64>,
+    pub(super) requeue: bool,
+}
+
+/// How publishes and acknowledgements are answered.
+#[derive(Debug, Default)]
+pub(super) enum Mode {
+    #[default]
+    Plain,
+    Confirm {
+        last: u64,
+        open: BTreeMap<u64, Unconfirmed>,
+    },
+    Transaction {
+        publishes: Vec<HeldPublish>,
+        settles: Vec<HeldSettle>,
+    },
+}
+
+/// `basic.qos` for the whole channel.
+#[derive(Debug, Default)]
+pub(super) struct SharedLimit {
+    /// None is no limit.
+    pub(super) current: Option<u64>,
+    /// The highest limit that deliveries under way may have been handed out by.
+    pub(super) ceiling: Option<u64>,
+    /// Whether there ever was one.
+    pub(super) was_set: bool,
+    /// Deliveries that surely count in it.
+    pub(super) held: u64,
+}
+
+/// A publish whose content is under way.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) exchange: Vec<u8>,
+    pub(super) routing_key: Vec<u8>,
+    pub(super) mandatory: bool,
+    pub(super) immediate: bool,
+    pub(super) property_octets: Option<Vec<u8>>,
+    pub(super) body_octets: u64,
+    pub(super) body: Vec<u8>,
+}
+
+/// A channel.
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    /// The broker closed it and ignores what comes until the client confirms.
+    pub(super) closing: bool,
+    pub(super) mode: Mode,
+    pub(super) consumers: BTreeMap<Vec<u8>, ConsumerKey>,
+    pub(super) unacked: BTreeMap<u64, Held>,
+    pub(super) last_tag: u64,
+    pub(super) last_queue: Option<String>,
+    pub(super) prefetch: u16,
+    pub(super) shared_limit: SharedLimit,
+    pub(super) begun: Option<Begun>,
+}
+
+impl Channel {
+    /// Deliveries that a transaction has settled, when it is committed.
+    pub(super) fn is_held_back(&self, tag: u64) -> bool {
+        match &self.mode {
+            Mode::Transaction { settles, .. } => settles.iter().any(|settle| settle.tags.contains(&tag)),
+            _ => false,
+        }
+    }
+
+    pub(super) fn take_unacked(&mut self, tag: u64) -> Held {
+        let held = self.unacked.remove(&tag).expect("the caller looked the tag up");
+        self.shared_limit.held -= u64::from(held.counts_in_limit);
+        held
+    }
+}
+
+/// Where a message goes, and what came of it there.
+#[derive(Debug, Default)]
+pub(super) struct Landing {
+    pub(super) queues: Destinations,
+    pub(super) refused: bool,
+    pub(super) unsure: Vec<QueueKey>,
+}
+
+impl Landing {
+    pub(super) fn unconfirmed(&self, message: &Shared) -> Unconfirmed {
+        let taken = match (self.refused, self.unsure.is_empty()) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
+        };
+        Unconfirmed { message: Rc::clone(message), taken, unsure: self.unsure.clone() }
+    }
+}

@@ -1,0 +1,217 @@
+//! Messages that go out: to consumers, and to those who ask for one.
+
+use leveret_wire::{Method, ReplyCode, method::basic};
+
+use super::{
+    ChannelKey, ConsumerKey, Model, QueueKey,
+    connection::Held,
+    publish::{check_content, message_id},
+    queue::{Position, Waiting},
+    turn::Turn,
+    verdict::Verdict,
+};
+use crate::{
+    Checked, Violation,
+    counts::Event,
+    ensure,
+    frames::{Content, Said},
+};
+
+impl Model {
+    /// A message is delivered to a consumer.
+    pub(super) fn hear_deliver(
+        &mut self,
+        key: ChannelKey,
+        deliver: &basic::Deliver<'_>,
+        content: &Content,
+    ) -> Checked {
+        self.counts.note(Event::Delivery);
+        let id = message_id(&content.property_octets)?;
+        let channel = self.channels.get(&key).filter(|channel| !channel.closing);
+        let consumer = channel.and_then(|channel| channel.consumers.get(deliver.consumer_tag.as_bytes()));
+        let Some(&consumer) = consumer else {
+            return Err(Violation::new(format!("message {id} was delivered to nobody")));
+        };
+        let queue = self.consumers[&consumer].queue;
+        self.check_turn(queue, consumer, id)?;
+        let (position, waiting) = self.leaves(queue, id, deliver.redelivered)?;
+        check_content(
+            &waiting.message,
+            deliver.exchange.as_bytes(),
+            deliver.routing_key.as_bytes(),
+            content,
+        )?;
+        self.check_tag(key, deliver.delivery_tag)?;
+        if self.consumers[&consumer].no_ack {
+            return Ok(());
+        }
+        self.hold(key, queue, position, waiting, Some(consumer));
+        self.check_prefetch(key, consumer)
+    }
+
+    /// The message leaves the queue's waiting ones.
+    fn leaves(&mut self, queue: QueueKey, id: u64, redelivered: bool) -> Checked<(Position, Waiting)> {
+        if redelivered {
+            self.counts.note(Event::Redelivery);
+        }
+        let name = self.queue(queue).name.clone();
+        let Some((position, waiting)) = self.queue_mut(queue).take(id) else {
+            return Err(Violation::new(format!("message {id} went out and does not wait in '{name}'")));
+        };
+        ensure!(
+            waiting.redelivered.is_none_or(|wanted| wanted == redelivered),
+            "message {id} of '{name}' went out with redelivered={redelivered}"
+        );
+        Ok((position, waiting))
+    }
+
+    fn check_tag(&mut self, key: ChannelKey, tag: u64) -> Checked {
+        let channel = self.channel_mut(key);
+        channel.last_tag += 1;
+        ensure!(tag == channel.last_tag, "delivery tag {tag} where {} is due", channel.last_tag);
+        Ok(())
+    }
+
+    fn hold(
+        &mut self,
+        key: ChannelKey,
+        queue: QueueKey,
+        position: Position,
+        waiting: Waiting,
+        consumer: Option<ConsumerKey>,
+    ) {
+        if let Some(consumer) = consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
+            consumer.unacked += 1;
+        }
+        let channel = self.channel_mut(key);
+        let counts_in_limit = consumer.is_some() && channel.shared_limit.was_set;
+        channel.shared_limit.held += u64::from(counts_in_limit);
+        let held = Held { queue, position, message: waiting.message, consumer, counts_in_limit };
+        channel.unacked.insert(channel.last_tag, held);
+    }
+
+    fn check_prefetch(&self, key: ChannelKey, consumer: ConsumerKey) -> Checked {
+        let consumer = &self.consumers[&consumer];
+        let (held, prefetch) = (consumer.unacked, u64::from(consumer.prefetch));
+        ensure!(prefetch == 0 || held <= prefetch, "a consumer with prefetch {prefetch} holds {held}");
+        let limit = &self.channel(key).shared_limit;
+        ensure!(
+            limit.ceiling.is_none_or(|ceiling| limit.held <= ceiling),
+            "a channel with prefetch {:?} holds {}",
+            limit.ceiling,
+            limit.held
+        );
+        Ok(())
+    }
+
+    /// It was this consumer's turn to get that message: every message before it is either on
+    /// its way to another consumer or came back when this one was on its way already.
+    fn check_turn(&self, queue: QueueKey, consumer: ConsumerKey, id: u64) -> Checked {
+        let Some((position, waiting)) = self.queue(queue).find(id) else { return Ok(()) };
+        let drained_turn = self.connection(self.consumers[&consumer].channel.0).drained_turn;
+        let passed = self
+            .queue(queue)
+            .before(position)
+            .filter(|other| !other.unsure && (other.fresh || other.since <= drained_turn))
+            .filter(|other| is_ordered(other, waiting))
+            .count() as u64;
+        if passed == 0 {
+            return Ok(());
+        }
+        let elsewhere = self.hidden_elsewhere(queue, consumer);
+        ensure!(
+            passed <= elsewhere,
+            "message {id} of '{}' overtook {passed} messages, others may have been handed {elsewhere}",
+            self.queue(queue).name
+        );
+        Ok(())
+    }
+
+    pub(super) fn get(&mut self, turn: &mut Turn<'_>, key: ChannelKey, get: basic::Get<'_>) -> Checked {
+        let named = self.named_queue(key, get.queue);
+        let verdict = Verdict::unless(&named.reasons()).or(named.doomed, ReplyCode::NotFound);
+        if named.queue.is_none() || named.locked {
+            return self.outcome(turn, key.1, (60, 70), Some((60, 71)), verdict).map(drop);
+        }
+        let answer = self.next_answer(turn)?;
+        match (answer, named.queue) {
+            (Some(Said::Method(channel, Method::BasicGetEmpty(_))), Some(queue)) if channel == key.1 => {
+                self.got_nothing(queue)
+            }
+            (Some(Said::Content(channel, Method::BasicGetOk(ok), content)), Some(queue))
+                if channel == key.1 =>
+            {
+                self.got(key, queue, &ok, &content, get.no_ack)
+            }
+            (answer, _) => Err(Violation::new(format!("{answer:?} in answer to a get"))),
+        }
+    }
+
+    fn got_nothing(&mut self, queue: QueueKey) -> Checked {
+        self.counts.note(Event::GetEmpty);
+        self.check_ready(queue, 0, "get-empty")
+    }
+
+    fn got(
+        &mut self,
+        key: ChannelKey,
+        queue: QueueKey,
+        ok: &basic::GetOk<'_>,
+        content: &Content,
+        no_ack: bool,
+    ) -> Checked {
+        self.counts.note(Event::Get);
+        let id = message_id(&content.property_octets)?;
+        let (hidden, ready) = (self.hidden(queue), self.ready(queue));
+        ensure!(ready.max > 0, "message {id} was fetched, but none was ready");
+        let before = self.queue(queue).find(id).map(|(position, waiting)| {
+            let others = self.queue(queue).before(position).filter(|other| !other.unsure);
+            others.filter(|other| is_ordered(other, waiting)).count() as u64
+        });
+        ensure!(
+            before.is_none_or(|before| before <= hidden.max),
+            "message {id} was fetched before {before:?} messages that stand before it"
+        );
+        let (position, waiting) = self.leaves(queue, id, ok.redelivered)?;
+        check_content(&waiting.message, ok.exchange.as_bytes(), ok.routing_key.as_bytes(), content)?;
+        self.check_tag(key, ok.delivery_tag)?;
+        if !no_ack {
+            self.hold(key, queue, position, waiting, None);
+        }
+        let left = ready.min.saturating_sub(1)..ready.max;
+        ensure!(left.contains(&ok.message_count.into()), "get-ok counts {} of {left:?}", ok.message_count);
+        Ok(())
+    }
+
+    /// Messages that may have been delivered to a connection at the moment it went, unheard.
+    pub(super) fn doubt_unheard(&mut self, key: super::ConnectionKey) {
+        let own = |(consumer, state): (&ConsumerKey, &super::Consumer)| {
+            (state.channel.0 == key).then_some((*consumer, state.queue, state.no_ack))
+        };
+        let consumers: Vec<_> = self.consumers.iter().filter_map(own).collect();
+        for (_, queue, no_ack) in consumers {
+            let hidden = self.hidden(queue).max;
+            if hidden == 0 {
+                continue;
+            }
+            let queue = self.queue_mut(queue);
+            for waiting in queue.waiting_mut().filter(|waiting| waiting.redelivered == Some(false)) {
+                waiting.redelivered = None;
+            }
+            if no_ack {
+                queue.doubt_all();
+            }
+        }
+    }
+}
+
+/// Whether the order of two messages is certain. Where a batch was not brought to its queues in
+/// one turn, it is so only among messages of one client.
+fn is_ordered(one: &Waiting, other: &Waiting) -> bool {
+    !one.unordered && !other.unordered || publisher(one) == publisher(other)
+}
+
+/// Clients put their own number into the upper half of a message's.
+fn publisher(waiting: &Waiting) -> u64 {
+    waiting.message.id >> 32
+}

@@ -1,0 +1,75 @@
+//! What cannot be heard: how many of a queue's waiting messages the broker has already handed
+//! to its consumers' connections.
+//!
+//! A queue keeps no message while a consumer has credit, so their number is mostly known
+//! exactly: all that the consumers could take. It is a range where limits of other queues play
+//! in, or a window is nearly used up.
+
+use leveret_broker::model::consumer::DELIVERY_WINDOW;
+
+use super::{ConsumerKey, Model, QueueKey};
+
+/// From so many to so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Range {
+    pub(super) min: u64,
+    pub(super) max: u64,
+}
+
+impl Range {
+    pub(super) const fn contains(self, number: u64) -> bool {
+        self.min <= number && number <= self.max
+    }
+}
+
+/// The broker is at most a window ahead of a consumer's socket, and at least half of one if
+/// there is anything to hand out.
+const AHEAD: Range = Range { min: DELIVERY_WINDOW as u64 / 2, max: DELIVERY_WINDOW as u64 };
+
+impl Model {
+    /// How many messages the consumer may have been handed beyond those heard.
+    pub(super) fn credit(&self, key: ConsumerKey) -> Range {
+        let consumer = &self.consumers[&key];
+        if consumer.going {
+            return Range { min: 0, ..AHEAD };
+        }
+        if consumer.no_ack {
+            return AHEAD;
+        }
+        let own = match consumer.prefetch {
+            0 => u64::MAX,
+            prefetch => u64::from(prefetch).saturating_sub(consumer.unacked),
+        };
+        let channel = self.channel(consumer.channel);
+        let limit = &channel.shared_limit;
+        let shared = limit.ceiling.map_or(u64::MAX, |ceiling| ceiling.saturating_sub(limit.held));
+        let min = if limit.current.is_some() { 0 } else { own.min(AHEAD.min) };
+        Range { min, max: own.min(AHEAD.max).min(shared) }
+    }
+
+    /// How many of the waiting messages were handed out.
+    pub(super) fn hidden(&self, key: QueueKey) -> Range {
+        let queue = self.queue(key);
+        let mut sum = Range::default();
+        for consumer in &queue.consumers {
+            let credit = self.credit(*consumer);
+            sum = Range { min: sum.min + credit.min, max: sum.max + credit.max };
+        }
+        let min = if queue.expecting.is_empty() { sum.min.min(queue.sure()) } else { 0 };
+        Range { min, max: sum.max.min(queue.all()) }
+    }
+
+    /// How many messages are ready, as the broker would say.
+    pub(super) fn ready(&self, key: QueueKey) -> Range {
+        let queue = self.queue(key);
+        let hidden = self.hidden(key);
+        let sure = if queue.expecting.is_empty() { queue.sure() } else { 0 };
+        Range { min: sure.saturating_sub(hidden.max), max: queue.all() - hidden.min }
+    }
+
+    /// How many messages may have been handed to the queue's other consumers.
+    pub(super) fn hidden_elsewhere(&self, key: QueueKey, consumer: ConsumerKey) -> u64 {
+        let others = self.queue(key).consumers.iter().filter(|other| **other != consumer);
+        others.map(|other| self.credit(*other).max).sum()
+    }
+}

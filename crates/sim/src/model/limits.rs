@@ -1,0 +1,111 @@
+//! Full queues: what is dropped from the head, what is refused.
+//!
+//! Exact wherever the number of messages handed out is known; otherwise messages become unsure.
+
+use super::{Model, QueueKey, Shared, hidden::Range, queue::Overflow};
+use crate::counts::Event;
+
+/// What came of a message at a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    Yes,
+    No,
+    /// It depends on how far the broker was ahead.
+    Unsure,
+}
+
+impl Model {
+    /// A queue is offered a new message.
+    pub(super) fn offer(&mut self, key: QueueKey, message: &Shared) -> Taken {
+        let taken = self.has_room(key, message.body.len() as u64);
+        let turn = self.turns;
+        if taken == Taken::No {
+            self.counts.note(Event::RefusedPublish);
+            return taken;
+        }
+        self.counts.note(Event::Routed);
+        self.queue_mut(key).append(Shared::clone(message), taken == Taken::Unsure, turn);
+        self.drop_head(key);
+        taken
+    }
+
+    fn has_room(&self, key: QueueKey, octets: u64) -> Taken {
+        let queue = self.queue(key);
+        if queue.limits.overflow != Overflow::RejectPublish || queue.limits.is_none() {
+            return Taken::Yes;
+        }
+        let ready = self.ready(key);
+        let ready_octets = self.ready_octets(key);
+        let fits = |ready: u64, ready_octets: u64| {
+            queue.limits.messages_max.is_none_or(|max| ready < max)
+                && queue.limits.octets_max.is_none_or(|max| ready_octets + octets <= max)
+        };
+        match (fits(ready.max, ready_octets.max), fits(ready.min, ready_octets.min)) {
+            (true, _) => Taken::Yes,
+            (false, true) => Taken::Unsure,
+            (false, false) => Taken::No,
+        }
+    }
+
+    /// How many octets are ready.
+    fn ready_octets(&self, key: QueueKey) -> Range {
+        let queue = self.queue(key);
+        if queue.limits.octets_max.is_none() {
+            return Range::default();
+        }
+        match self.exact_hidden(key) {
+            Some(hidden) => {
+                let octets = queue.octets_behind(hidden);
+                Range { min: octets, max: octets }
+            }
+            None => Range { min: 0, max: queue.octets() },
+        }
+    }
+
+    /// How many messages were handed out, if that is known and they are the first ones.
+    pub(super) fn exact_hidden(&self, key: QueueKey) -> Option<u64> {
+        let queue = self.queue(key);
+        let hidden = self.hidden(key);
+        let sure = queue.sure() == queue.all() && queue.expecting.is_empty();
+        (sure && hidden.min == hidden.max && (hidden.max == 0 || !queue.scrambled)).then_some(hidden.max)
+    }
+
+    /// Messages beyond the limit go from the head.
+    pub(super) fn drop_head(&mut self, key: QueueKey) {
+        let limits = self.queue(key).limits;
+        if limits.overflow != Overflow::DropHead || limits.is_none() {
+            return;
+        }
+        match self.exact_hidden(key) {
+            Some(hidden) => self.drop_exactly(key, hidden),
+            None => self.doubt_dropped(key),
+        }
+    }
+
+    fn drop_exactly(&mut self, key: QueueKey, hidden: u64) {
+        let limits = self.queue(key).limits;
+        loop {
+            let queue = self.queue(key);
+            let over = limits.messages_max.is_some_and(|max| queue.all() - hidden > max)
+                || limits.octets_max.is_some_and(|max| queue.octets_behind(hidden) > max);
+            if !over || queue.all() == hidden {
+                return;
+            }
+            self.queue_mut(key).remove(hidden, 1);
+            self.counts.note(Event::DroppedHead);
+        }
+    }
+
+    fn doubt_dropped(&mut self, key: QueueKey) {
+        let hidden = self.hidden(key);
+        let queue = self.queue_mut(key);
+        let limits = queue.limits;
+        let over = limits.messages_max.map_or(0, |max| (queue.all() - hidden.min).saturating_sub(max));
+        if over > 0 {
+            queue.doubt_first(hidden.min + over);
+        }
+        if limits.octets_max.is_some_and(|max| queue.octets() > max) {
+            queue.doubt_all();
+        }
+    }
+}

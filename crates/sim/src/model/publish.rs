@@ -1,0 +1,159 @@
+//! Publishing in the model.
+
+use std::rc::Rc;
+
+use leveret_wire::{Properties, ReplyCode, Table, method::basic};
+
+use super::{
+    ChannelKey, ConnectionKey, Destinations, Message, Model, Shared,
+    connection::{Begun, HeldPublish, Landing, Mode},
+    limits::Taken,
+    turn::Turn,
+    verdict::{Outcome, Verdict},
+};
+use crate::{Checked, Violation, counts::Event, ensure, frames::Content};
+
+impl Model {
+    pub(super) fn publish(&mut self, turn: &mut Turn<'_>, key: ChannelKey, begun: Begun) -> Checked {
+        let verdict = self.judge_publish(&begun);
+        if let Outcome::Refused = self.outcome(turn, key.1, (60, 40), None, verdict)? {
+            return Ok(());
+        }
+        self.published(turn);
+        let property_octets = begun.property_octets.expect("the content is whole");
+        let message = Rc::new(Message {
+            id: message_id(&property_octets)?,
+            exchange: begun.exchange,
+            routing_key: begun.routing_key,
+            property_octets,
+            body: begun.body,
+        });
+        let mandatory = begun.mandatory;
+        if let Mode::Transaction { publishes, .. } = &mut self.channel_mut(key).mode {
+            publishes.push(HeldPublish { message, mandatory });
+            return Ok(());
+        }
+        let landing = self.land(turn, key, &message, mandatory);
+        if let Mode::Confirm { last, open } = &mut self.channel_mut(key).mode {
+            *last += 1;
+            open.insert(*last, landing.unconfirmed(&message));
+        }
+        Ok(())
+    }
+
+    fn judge_publish(&self, begun: &Begun) -> Verdict {
+        let exchange = std::str::from_utf8(&begun.exchange).unwrap_or_default();
+        let octets = begun.property_octets.as_deref().unwrap_or_default();
+        let properties = Properties::decode(octets).unwrap_or_default();
+        let wrong_user = properties.user_id.is_some_and(|user| user.as_bytes() != b"guest");
+        let unknown_mode = properties.delivery_mode.is_some_and(|mode| !matches!(mode, 1 | 2));
+        Verdict::unless(&[
+            (begun.immediate, ReplyCode::NotImplemented),
+            (begun.body_octets > self.message_octets_max, ReplyCode::PreconditionFailed),
+            (!self.exchanges.exists(exchange), ReplyCode::NotFound),
+            (self.exchanges.is_internal(exchange), ReplyCode::AccessRefused),
+            (wrong_user || unknown_mode, ReplyCode::PreconditionFailed),
+            (properties.expiration.is_some(), ReplyCode::NotImplemented),
+        ])
+    }
+
+    /// Takes a message to its queues; what has to come back of it is noted.
+    pub(super) fn land(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: ChannelKey,
+        message: &Shared,
+        mandatory: bool,
+    ) -> Landing {
+        let mut landing = Landing { queues: self.destinations(message), ..Landing::default() };
+        if landing.queues.is_empty() {
+            self.counts.note(Event::Unrouted);
+            if mandatory {
+                let back = (key.1, Rc::clone(message));
+                self.connection_mut(key.0).returns.push_back(back);
+            }
+        }
+        // Every step on a queue costs as much as a few messages.
+        turn.appends += landing.queues.len() as u64 * 9;
+        for queue in &landing.queues {
+            match self.offer(*queue, message) {
+                Taken::Yes => {}
+                Taken::No => landing.refused = true,
+                Taken::Unsure => landing.unsure.push(*queue),
+            }
+        }
+        landing
+    }
+
+    fn destinations(&self, message: &Message) -> Destinations {
+        let properties = Properties::decode(&message.property_octets).unwrap_or_default();
+        let headers = properties.headers.unwrap_or(Table::EMPTY);
+        let exchange = std::str::from_utf8(&message.exchange).unwrap_or_default();
+        if exchange.is_empty() {
+            let name = std::str::from_utf8(&message.routing_key).unwrap_or_default();
+            return self.queue_names.get(name).copied().into_iter().collect();
+        }
+        self.exchanges.route(exchange, &message.routing_key, headers)
+    }
+
+    /// A message comes back.
+    pub(super) fn hear_return(
+        &mut self,
+        key: ChannelKey,
+        back: &basic::Return<'_>,
+        content: &Content,
+    ) -> Checked {
+        self.counts.note(Event::Return);
+        ensure!(back.reply_code == ReplyCode::NoRoute.code(), "a message comes back with {}", back.reply_code);
+        let returns = &mut self.connection_mut(key.0).returns;
+        let at = returns.iter().position(|(channel, _)| *channel == key.1);
+        let Some((_, message)) = at.and_then(|at| returns.remove(at)) else {
+            return Err(Violation::new(format!("a message came back on channel {} for no reason", key.1)));
+        };
+        check_content(&message, back.exchange.as_bytes(), back.routing_key.as_bytes(), content)
+    }
+
+    /// A batch was so large that it may reach its queues in the turns to come: any queue may
+    /// still expect some of it, and where it stands among other publishers' messages is open.
+    pub(super) fn expect_batch(&mut self, key: ConnectionKey) {
+        let turn = self.turns;
+        for queue in self.queues.values_mut() {
+            let mut touched = false;
+            for waiting in queue.waiting_mut().filter(|waiting| waiting.fresh && waiting.since == turn) {
+                waiting.unordered = true;
+                touched = true;
+            }
+            if touched {
+                queue.expecting.insert(key);
+            }
+        }
+    }
+
+    pub(super) fn batch_is_there(&mut self, key: ConnectionKey) {
+        for queue in self.queues.values_mut() {
+            queue.expecting.remove(&key);
+        }
+    }
+}
+
+/// Clients number their messages in the property that is meant for a time.
+pub(super) fn message_id(property_octets: &[u8]) -> Checked<u64> {
+    let properties = Properties::decode(property_octets)
+        .map_err(|error| Violation::new(format!("a message has broken properties: {error}")))?;
+    properties.timestamp.ok_or(Violation::new("a message without its number"))
+}
+
+/// What goes out is what came in.
+pub(super) fn check_content(
+    message: &Message,
+    exchange: &[u8],
+    routing_key: &[u8],
+    content: &Content,
+) -> Checked {
+    let id = message.id;
+    ensure!(exchange == message.exchange, "message {id} came by another exchange");
+    ensure!(routing_key == message.routing_key, "message {id} came with another routing key");
+    ensure!(content.property_octets == message.property_octets, "message {id} came with other properties");
+    ensure!(content.body == message.body, "message {id} came with another body");
+    Ok(())
+}

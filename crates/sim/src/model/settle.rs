@@ -1,0 +1,168 @@
+//! Deliveries settled: acknowledged, refused, put back; at once or by a transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leveret_wire::{Method, ReplyCode};
+
+use super::{
+    ChannelKey, ConsumerKey, Model, QueueKey,
+    connection::{Held, HeldSettle, Mode},
+    queue::Waiting,
+    turn::Turn,
+    verdict::{Outcome, Verdict},
+};
+use crate::{Checked, counts::Event};
+
+impl Model {
+    /// `basic.ack`, `basic.nack`, `basic.reject`.
+    pub(super) fn settle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: ChannelKey,
+        method: &Method<'_>,
+        (tag, multiple): (u64, bool),
+        requeue: bool,
+    ) -> Checked {
+        turn.freed = true;
+        let tags = self.named_tags(key, tag, multiple);
+        let verdict = Verdict::unless(&[(tags.is_none(), ReplyCode::PreconditionFailed)]);
+        if let Outcome::Refused = self.outcome(turn, key.1, method.ids(), None, verdict)? {
+            return Ok(());
+        }
+        let tags = tags.unwrap_or_default();
+        if let Mode::Transaction { settles, .. } = &mut self.channel_mut(key).mode {
+            settles.push(HeldSettle { tags, requeue });
+            return Ok(());
+        }
+        self.settle_tags(key, &tags, requeue);
+        Ok(())
+    }
+
+    /// The deliveries that a tag names; none when it is unknown.
+    fn named_tags(&self, key: ChannelKey, tag: u64, multiple: bool) -> Option<Vec<u64>> {
+        let channel = self.channel(key);
+        let open: Vec<u64> =
+            channel.unacked.keys().copied().filter(|tag| !channel.is_held_back(*tag)).collect();
+        match (tag, multiple) {
+            (0, true) => Some(open),
+            _ if !open.contains(&tag) => None,
+            (_, true) => Some(open.into_iter().filter(|other| *other <= tag).collect()),
+            (_, false) => Some(vec![tag]),
+        }
+    }
+
+    fn settle_tags(&mut self, key: ChannelKey, tags: &[u64], requeue: bool) {
+        let mut settled = Vec::new();
+        for tag in tags {
+            if !self.channel(key).unacked.contains_key(tag) {
+                continue;
+            }
+            let held = self.channel_mut(key).take_unacked(*tag);
+            if let Some(consumer) = held.consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
+                consumer.unacked -= 1;
+            }
+            settled.push(held);
+        }
+        if requeue {
+            return self.put_back(settled);
+        }
+        for _ in settled {
+            self.counts.note(Event::Ack);
+        }
+    }
+
+    /// Deliveries go back to where they stood.
+    pub(super) fn put_back(&mut self, deliveries: Vec<Held>) {
+        let mut sources: BTreeMap<QueueKey, BTreeSet<Option<ConsumerKey>>> = BTreeMap::new();
+        for held in deliveries {
+            self.counts.note(Event::Requeue);
+            sources.entry(held.queue).or_default().insert(held.consumer);
+            self.put_back_one(&held, false);
+        }
+        for (key, sources) in sources {
+            let Some(queue) = self.queues.get_mut(&key).filter(|queue| !queue.dead) else { continue };
+            // Consumer by consumer, in an order that is the broker's own: what is dropped between
+            // them depends on it, if messages differ in size.
+            if sources.len() > 1 && queue.limits.octets_max.is_some() {
+                queue.doubt_all();
+            }
+            if self.hidden(key).max > 0 {
+                self.queue_mut(key).scrambled = true;
+            }
+            self.drop_head(key);
+        }
+    }
+
+    pub(super) fn put_back_one(&mut self, held: &Held, unsure: bool) {
+        let turn = self.turns;
+        let Some(queue) = self.queues.get_mut(&held.queue).filter(|queue| !queue.dead) else { return };
+        let waiting = Waiting {
+            message: held.message.clone(),
+            redelivered: Some(true),
+            unsure,
+            since: turn,
+            fresh: false,
+            unordered: false,
+        };
+        queue.insert(held.position, waiting);
+    }
+
+    pub(super) fn recover(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: ChannelKey,
+        method: &Method<'_>,
+        requeue: bool,
+        answered: bool,
+    ) -> Checked {
+        let verdict = Verdict::unless(&[(!requeue, ReplyCode::NotImplemented)]);
+        let answer = answered.then_some((60, 111));
+        if let Outcome::Refused = self.outcome(turn, key.1, method.ids(), answer, verdict)? {
+            return Ok(());
+        }
+        turn.freed = true;
+        let tags = self.named_tags(key, 0, true).unwrap_or_default();
+        self.settle_tags(key, &tags, true);
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, turn: &mut Turn<'_>, key: ChannelKey) -> Checked {
+        let Mode::Transaction { publishes, settles } = &mut self.channel_mut(key).mode else {
+            return self.expect_refusal(
+                turn,
+                key.1,
+                (90, 20),
+                Verdict::refused(ReplyCode::PreconditionFailed),
+            );
+        };
+        let (publishes, settles) = (std::mem::take(publishes), std::mem::take(settles));
+        self.counts.note(Event::TxCommit);
+        turn.freed = true;
+        for held in publishes {
+            let exchange = std::str::from_utf8(&held.message.exchange).unwrap_or_default();
+            // An exchange that was deleted since takes its messages along.
+            if self.exchanges.exists(exchange) && !self.exchanges.is_internal(exchange) {
+                self.land(turn, key, &held.message, held.mandatory);
+            }
+        }
+        for held in settles {
+            self.settle_tags(key, &held.tags, held.requeue);
+        }
+        self.outcome(turn, key.1, (90, 20), Some((90, 21)), Verdict::unless(&[])).map(drop)
+    }
+
+    pub(super) fn roll_back(&mut self, turn: &mut Turn<'_>, key: ChannelKey) -> Checked {
+        let Mode::Transaction { publishes, settles } = &mut self.channel_mut(key).mode else {
+            return self.expect_refusal(
+                turn,
+                key.1,
+                (90, 30),
+                Verdict::refused(ReplyCode::PreconditionFailed),
+            );
+        };
+        publishes.clear();
+        settles.clear();
+        self.counts.note(Event::TxRollback);
+        self.outcome(turn, key.1, (90, 30), Some((90, 31)), Verdict::unless(&[])).map(drop)
+    }
+}

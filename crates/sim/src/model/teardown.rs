@@ -1,0 +1,171 @@
+//! Channels, connections and queues that go, with all they had.
+//!
+//! Mostly that is done in the turn that begins it, or in the connection's next one. What is too
+//! much for a turn is *going* meanwhile: consumers may be there or not, deliveries may be back
+//! in their queues or not, exclusive queues may be deleted or not.
+
+use super::{
+    ChannelKey, ConnectionKey, ConsumerKey, Model, QueueKey,
+    connection::{Channel, Held},
+    turn::{Deferred, TURN_STEPS_SURE, Turn},
+    verdict::Verdict,
+};
+use crate::{Checked, counts::Event};
+
+/// What goes in slices.
+#[derive(Debug, Default)]
+pub(super) struct Going {
+    consumers: Vec<ConsumerKey>,
+    /// Messages that are on their way back.
+    returning: Vec<(QueueKey, u64)>,
+}
+
+impl Model {
+    pub(super) fn close_channel(&mut self, turn: &mut Turn<'_>, key: ChannelKey) -> Checked {
+        self.counts.note(Event::ChannelClose);
+        if self.steps(self.channel(key)) <= TURN_STEPS_SURE {
+            self.take_down_channel(key);
+            return self.outcome(turn, key.1, (20, 40), Some((20, 41)), Verdict::unless(&[])).map(drop);
+        }
+        self.take_down_channel(key);
+        self.connection_mut(key.0).deferred = Some(Deferred::ChannelCloseOk(key.1));
+        self.hear_rest(turn)?;
+        if self.connection(key.0).deferred.is_none() {
+            self.finish_going(key.0);
+        }
+        Ok(())
+    }
+
+    /// Consumers to stop and sources of deliveries to put back.
+    fn steps(&self, channel: &Channel) -> usize {
+        channel.consumers.len() + channel.unacked.len().min(channel.consumers.len() + self.queues.len())
+    }
+
+    /// A channel goes, and is not there any more.
+    pub(super) fn take_down_channel(&mut self, key: ChannelKey) {
+        let Some(channel) = self.channels.get(&key) else { return };
+        if self.steps(channel) > TURN_STEPS_SURE {
+            return self.begin_going(key);
+        }
+        let consumers: Vec<_> = channel.consumers.values().copied().collect();
+        for consumer in consumers {
+            self.stop_consumer(consumer);
+        }
+        let channel = self.channels.remove(&key).expect("it was there before its consumers went");
+        self.put_back(channel.unacked.into_values().collect());
+    }
+
+    fn begin_going(&mut self, key: ChannelKey) {
+        let Some(channel) = self.channels.remove(&key) else { return };
+        let mut going = std::mem::take(&mut self.connection_mut(key.0).in_slices);
+        for consumer in channel.consumers.into_values() {
+            if let Some(state) = self.consumers.get_mut(&consumer) {
+                state.going = true;
+                going.consumers.push(consumer);
+            }
+        }
+        for held in channel.unacked.into_values() {
+            going.returning.push((held.queue, held.message.id));
+            self.begin_returning(&held);
+        }
+        self.connection_mut(key.0).in_slices = going;
+    }
+
+    fn begin_returning(&mut self, held: &Held) {
+        self.counts.note(Event::Requeue);
+        self.put_back_one(held, true);
+        if let Some(queue) = self.queues.get_mut(&held.queue) {
+            queue.scrambled = true;
+        }
+    }
+
+    /// All of the slices are done.
+    fn finish_going(&mut self, key: ConnectionKey) {
+        let going = std::mem::take(&mut self.connection_mut(key).in_slices);
+        for (queue, message) in going.returning {
+            if let Some(queue) = self.queues.get_mut(&queue).filter(|queue| !queue.dead) {
+                queue.trust(message);
+            }
+        }
+        for consumer in going.consumers {
+            self.stop_consumer(consumer);
+        }
+    }
+
+    /// A connection's next turn takes down what is to go; `more` when it is not done with it.
+    pub(super) fn go_on_taking_down(&mut self, key: ConnectionKey, more: bool) {
+        let connection = self.connection(key);
+        if connection.going {
+            self.take_down_connection(key, more);
+        }
+        if !more {
+            self.finish_going(key);
+        }
+    }
+
+    fn take_down_connection(&mut self, key: ConnectionKey, more: bool) {
+        let channels: Vec<_> = self.channels.range((key, 0)..=(key, u16::MAX)).map(|(key, _)| *key).collect();
+        let exclusive: Vec<_> =
+            self.queues.iter().filter(|(_, q)| q.owner == Some(key) && !q.dead).map(|(key, _)| *key).collect();
+        let steps: usize = channels.iter().map(|channel| self.steps(self.channel(*channel))).sum();
+        let in_one_turn = !more || steps + exclusive.len() <= TURN_STEPS_SURE;
+        for channel in channels {
+            if in_one_turn { self.take_down_channel(channel) } else { self.begin_going(channel) }
+        }
+        if !in_one_turn {
+            for queue in exclusive {
+                self.queue_mut(queue).doomed = true;
+            }
+            return;
+        }
+        self.finish_going(key);
+        for queue in exclusive {
+            if self.queues.get(&queue).is_some_and(|queue| !queue.dead) {
+                self.counts.note(Event::ExclusiveCleanUp);
+                self.remove_queue(queue);
+            }
+        }
+        self.connection_mut(key).going = false;
+    }
+
+    /// A queue goes. Its consumers may still get what they were handed before, until they are
+    /// told.
+    pub(super) fn remove_queue(&mut self, key: QueueKey) {
+        let queue = self.queue_mut(key);
+        queue.dead = true;
+        queue.doubt_all();
+        let (name, consumers) = (queue.name.clone(), queue.consumers.clone());
+        self.queue_names.remove(&name);
+        self.remove_bindings_to(key);
+        for consumer in consumers {
+            if let Some(consumer) = self.consumers.get_mut(&consumer) {
+                consumer.lost = true;
+            }
+        }
+        self.forget_if_unwanted(key);
+    }
+
+    pub(super) fn forget_if_unwanted(&mut self, key: QueueKey) {
+        if self.queues.get(&key).is_some_and(|queue| queue.dead && queue.consumers.is_empty()) {
+            self.queues.remove(&key);
+        }
+    }
+
+    /// The connection is over; nothing of it is left.
+    ///
+    /// # Errors
+    /// When something was due.
+    pub fn finished(&mut self, key: ConnectionKey) -> Checked {
+        let connection = self.connection(key);
+        crate::ensure!(
+            matches!(connection.phase, super::Phase::Ended | super::Phase::Silent { .. }),
+            "a connection ended in {:?}",
+            connection.phase
+        );
+        crate::ensure!(!connection.going, "a connection ended before what it had was taken down");
+        crate::ensure!(connection.deferred.is_none(), "a connection ended with {:?} due", connection.deferred);
+        self.batch_is_there(key);
+        self.connections.remove(&key);
+        Ok(())
+    }
+}

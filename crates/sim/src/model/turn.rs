@@ -1,0 +1,314 @@
+//! A turn of the engine: what it took and what it said, brought together.
+//!
+//! Commands are carried out in the order in which they were taken. A command that is answered
+//! takes its answer from what was said; what is said on the broker's own account before that
+//! (returns, confirms, deliveries) is heard on the way.
+
+use leveret_wire::{Frame, FrameKind, Method, ReplyCode, decode_frame, decode_protocol_header};
+
+use super::{ConnectionKey, Model, connection::Phase, verdict::Verdict};
+use crate::{
+    Checked, Violation,
+    counts::Event,
+    ensure,
+    frames::{Said, Speech},
+};
+
+/// What the driver knows of a turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// The monotonic clock.
+    pub now_millis: u64,
+    /// Whether the connection takes no input after the turn.
+    pub is_paused: bool,
+    /// Whether so much waits in its output that nothing more is encoded.
+    pub is_full: bool,
+    /// Whether nothing waits in its output.
+    pub is_empty: bool,
+    /// Whether the memory alarm stood before and after the turn.
+    pub was_alarmed: bool,
+    /// See above.
+    pub is_alarmed: bool,
+    /// Whether the broker is stopping.
+    pub is_stopping: bool,
+}
+
+/// An answer that may come in a later turn, before anything else is taken.
+#[derive(Debug)]
+pub(super) enum Deferred {
+    Refusal { channel: u16, ids: (u16, u16), verdict: Verdict },
+    ChannelCloseOk(u16),
+    ConnectionCloseOk,
+}
+
+/// What was said in a turn, as far as it was not heard yet.
+pub(super) struct Turn<'a> {
+    pub(super) connection: ConnectionKey,
+    pub(super) circumstances: Circumstances,
+    speech: Speech<'a>,
+    pushed_back: Option<Said<'a>>,
+    /// Messages times queues that were published.
+    pub(super) appends: u64,
+    pub(super) published: bool,
+    /// Something was done that may have freed memory.
+    pub(super) freed: bool,
+    pub(super) must_block: bool,
+    /// In a turn without input: whether there is more to do.
+    pub(super) more: Option<bool>,
+}
+
+/// Steps on queues that the broker does in one turn if there are no more.
+pub(super) const TURN_STEPS_SURE: usize = 128;
+/// Messages times queues that it appends in one turn if there are no more.
+const TURN_APPENDS_SURE: u64 = 4096;
+
+impl<'a> Turn<'a> {
+    fn new(
+        connection: ConnectionKey,
+        said: &'a [u8],
+        frame_octets_max: u32,
+        circumstances: Circumstances,
+    ) -> Self {
+        Self {
+            connection,
+            circumstances,
+            speech: Speech::new(said, frame_octets_max),
+            pushed_back: None,
+            appends: 0,
+            published: false,
+            freed: false,
+            must_block: false,
+            more: None,
+        }
+    }
+
+    fn next_said(&mut self) -> Checked<Option<Said<'a>>> {
+        match self.pushed_back.take() {
+            Some(said) => Ok(Some(said)),
+            None => self.speech.next(),
+        }
+    }
+
+    /// The answer was not for the command at hand.
+    pub(super) fn push_back(&mut self, said: Said<'a>) {
+        self.pushed_back = Some(said);
+    }
+}
+
+impl Model {
+    /// A client connects.
+    pub fn connected(&mut self, key: ConnectionKey, now_millis: u64) {
+        self.connections.insert(key, super::connection::Connection::new(now_millis));
+    }
+
+    /// The engine took octets from a connection and said something.
+    ///
+    /// # Errors
+    /// When it may not have said that, or should have said something else.
+    pub fn received(
+        &mut self,
+        key: ConnectionKey,
+        taken: &[u8],
+        said: &[u8],
+        circumstances: Circumstances,
+    ) -> Checked {
+        self.turns += 1;
+        let connection = self.connection_mut(key);
+        connection.heard_millis = circumstances.now_millis;
+        let mut turn = Turn::new(key, said, connection.frame_octets_max, circumstances);
+        self.take_input(&mut turn, taken)?;
+        self.hear_rest(&mut turn)?;
+        self.check_blocked(&turn)?;
+        if turn.appends > TURN_APPENDS_SURE && circumstances.is_paused {
+            self.expect_batch(key);
+        }
+        Ok(())
+    }
+
+    /// The engine went on with a connection on its own account and said something.
+    ///
+    /// # Errors
+    /// When it may not have said that, or should have said something else.
+    pub fn advanced(
+        &mut self,
+        key: ConnectionKey,
+        said: &[u8],
+        more: bool,
+        circumstances: Circumstances,
+    ) -> Checked {
+        self.turns += 1;
+        let mut turn = Turn::new(key, said, self.connection(key).frame_octets_max, circumstances);
+        turn.more = Some(more);
+        self.go_on_taking_down(key, more);
+        self.hear_rest(&mut turn)?;
+        self.check_clock(&turn)?;
+        if !more && !circumstances.is_full {
+            self.drained(key)?;
+        }
+        Ok(())
+    }
+
+    /// Octets went out to a client.
+    pub fn wrote(&mut self, key: ConnectionKey, now_millis: u64) {
+        self.connection_mut(key).said_millis = now_millis;
+    }
+
+    fn take_input(&mut self, turn: &mut Turn<'_>, mut taken: &[u8]) -> Checked {
+        while !taken.is_empty() {
+            ensure!(
+                self.connection(turn.connection).deferred.is_none(),
+                "it took input before it had answered what came before"
+            );
+            if self.connection(turn.connection).phase == Phase::Header {
+                let header = decode_protocol_header(taken);
+                let header = header.ok_or(Violation::new("it took a part of a protocol header"))?;
+                taken = &taken[8..];
+                self.protocol_header(turn, header)?;
+                continue;
+            }
+            let octets_max = self.connection(turn.connection).frame_octets_max;
+            match decode_frame(taken, octets_max) {
+                Ok(Some((frame, octets))) => {
+                    taken = &taken[octets..];
+                    self.frame(turn, frame)?;
+                }
+                Ok(None) => return Err(Violation::new("it took a part of a frame")),
+                Err(_) => return self.broken_frame(turn),
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, turn: &mut Turn<'_>, frame: Frame<'_>) -> Checked {
+        match self.connection(turn.connection).phase {
+            Phase::Running => self.running_frame(turn, frame),
+            Phase::Closing { .. } => self.closing_frame(turn, frame),
+            Phase::Ended | Phase::Silent { .. } => Ok(()),
+            Phase::Header | Phase::StartOk | Phase::TuneOk | Phase::Open => {
+                self.handshake_frame(turn, frame)
+            }
+        }
+    }
+
+    fn broken_frame(&mut self, turn: &mut Turn<'_>) -> Checked {
+        let verdict = Verdict::refused(ReplyCode::FrameError);
+        self.expect_refusal(turn, 0, (0, 0), verdict)
+    }
+
+    fn running_frame(&mut self, turn: &mut Turn<'_>, frame: Frame<'_>) -> Checked {
+        match (frame.kind, frame.channel) {
+            (FrameKind::Heartbeat, _) => Ok(()),
+            (FrameKind::Method, channel) => {
+                let method = Method::decode(frame.payload)
+                    .map_err(|error| Violation::new(format!("a client sent a broken method: {error}")))?;
+                if channel == 0 {
+                    return self.connection_method(turn, method);
+                }
+                self.channel_method(turn, channel, method)
+            }
+            (kind, channel) => self.content_frame(turn, kind, channel, frame.payload),
+        }
+    }
+
+    /// The next thing that is an answer; what is said on the broker's own account is heard.
+    pub(super) fn next_answer<'t>(&mut self, turn: &mut Turn<'t>) -> Checked<Option<Said<'t>>> {
+        while let Some(said) = turn.next_said()? {
+            if is_answer(&said) {
+                return Ok(Some(said));
+            }
+            self.hear(turn, said)?;
+        }
+        Ok(None)
+    }
+
+    pub(super) fn hear_rest(&mut self, turn: &mut Turn<'_>) -> Checked {
+        while let Some(said) = self.next_answer(turn)? {
+            self.deferred_answer(turn, &said)?;
+        }
+        Ok(())
+    }
+
+    /// Something that no command asked for.
+    fn hear(&mut self, turn: &mut Turn<'_>, said: Said<'_>) -> Checked {
+        let key = turn.connection;
+        match said {
+            Said::Content(channel, Method::BasicDeliver(deliver), content) => {
+                self.hear_deliver((key, channel), &deliver, &content)
+            }
+            Said::Content(channel, Method::BasicReturn(back), content) => {
+                self.hear_return((key, channel), &back, &content)
+            }
+            Said::Method(channel, Method::BasicAck(ack)) => {
+                self.hear_confirm((key, channel), ack.delivery_tag, ack.multiple, true)
+            }
+            Said::Method(channel, Method::BasicNack(nack)) => {
+                self.hear_confirm((key, channel), nack.delivery_tag, nack.multiple, false)
+            }
+            Said::Method(channel, Method::BasicCancel(cancel)) => {
+                self.hear_cancel((key, channel), cancel.consumer_tag.as_bytes())
+            }
+            Said::Method(0, Method::ConnectionBlocked(_)) => self.hear_blocked(turn),
+            Said::Method(0, Method::ConnectionUnblocked(_)) => self.hear_unblocked(turn),
+            Said::Heartbeat => self.hear_heartbeat(key),
+            other => Err(Violation::new(format!("nobody asked for {other:?}"))),
+        }
+    }
+
+    fn deferred_answer(&mut self, turn: &mut Turn<'_>, said: &Said<'_>) -> Checked {
+        let key = turn.connection;
+        if turn.circumstances.is_stopping && self.hear_forced_close(turn, said) {
+            return Ok(());
+        }
+        match (self.connection_mut(key).deferred.take(), said) {
+            (Some(Deferred::Refusal { channel, ids, verdict }), said) => {
+                self.hear_refusal(turn, channel, ids, &verdict, said)
+            }
+            (
+                Some(Deferred::ChannelCloseOk(expected)),
+                Said::Method(channel, Method::ChannelCloseOk(_)),
+            ) if expected == *channel => Ok(()),
+            (Some(Deferred::ConnectionCloseOk), Said::Method(0, Method::ConnectionCloseOk(_))) => {
+                self.connection_mut(key).phase = Phase::Ended;
+                Ok(())
+            }
+            (deferred, said) => Err(Violation::new(format!("{said:?} answers nothing; due is {deferred:?}"))),
+        }
+    }
+
+    /// The connection's inbox is empty and all its work is done.
+    fn drained(&mut self, key: ConnectionKey) -> Checked {
+        let turn = self.turns;
+        let connection = self.connection_mut(key);
+        connection.drained_turn = turn;
+        ensure!(connection.deferred.is_none(), "it never answered: {:?}", connection.deferred);
+        for ((_, _), channel) in self.channels.range_mut((key, 0)..=(key, u16::MAX)) {
+            channel.shared_limit.ceiling = channel.shared_limit.current;
+        }
+        self.batch_is_there(key);
+        self.forget_lost_consumers(key);
+        Ok(())
+    }
+
+    fn hear_heartbeat(&mut self, key: ConnectionKey) -> Checked {
+        self.counts.note(Event::Heartbeat);
+        let heartbeat_seconds = self.connection(key).heartbeat_seconds;
+        ensure!(heartbeat_seconds > 0, "a heartbeat for a client that wants none");
+        Ok(())
+    }
+}
+
+const fn is_answer(said: &Said<'_>) -> bool {
+    match said {
+        Said::Heartbeat => false,
+        Said::Content(_, method, _) => !matches!(method, Method::BasicDeliver(_) | Method::BasicReturn(_)),
+        Said::Method(_, method) => !matches!(
+            method,
+            Method::BasicAck(_)
+                | Method::BasicNack(_)
+                | Method::BasicCancel(_)
+                | Method::ConnectionBlocked(_)
+                | Method::ConnectionUnblocked(_)
+        ),
+        Said::ProtocolHeader => true,
+    }
+}

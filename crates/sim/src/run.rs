@@ -1,0 +1,222 @@
+//! A run from its seed to its end: it gets lively, comes to rest now and then, and is cleared up.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use leveret_broker::engine::{Config, Engine};
+
+use crate::{
+    Checked, Counts, Violation,
+    client::{Role, State},
+    ensure,
+    model::Model,
+    plan::Plan,
+    random::{Random, SeededEntropy},
+    world::World,
+};
+
+/// The largest body that the broker is set up to take.
+pub const MESSAGE_OCTETS_MAX: usize = 64 * 1024;
+/// Channels that a connection may have.
+const CHANNEL_MAX: u16 = 200;
+/// Steps between two moments in which everything comes to rest.
+const STEPS_BETWEEN_RESTS: usize = 250;
+
+/// How to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Steps before the end begins.
+    pub steps: usize,
+    /// Clients at a time; drawn from the seed if not given.
+    pub clients: Option<usize>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { steps: 2_000, clients: None }
+    }
+}
+
+/// A run without a fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What happened, as a number: the same for the same seed.
+    pub hash: u64,
+    /// How often each thing happened.
+    pub counts: Counts,
+}
+
+/// A run that found one.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// How the run was set up.
+    pub settings: Settings,
+    /// What the broker did.
+    pub text: String,
+    /// The last steps before that.
+    pub trace: String,
+}
+
+impl Failure {
+    /// The command that shows it again.
+    #[must_use]
+    pub fn replay_command(&self) -> String {
+        let clients = self.settings.clients.map_or_else(String::new, |clients| format!(" --clients {clients}"));
+        let (seed, steps) = (self.seed, self.settings.steps);
+        format!("cargo run -p leveret-sim -- --seed {seed} --steps {steps}{clients}")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.trace)?;
+        writeln!(f, "seed {}: {}", self.seed, self.text)?;
+        write!(f, "replay: {}", self.replay_command())
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// [`Failure`] when the broker did what it may not do, or panicked.
+pub fn run(seed: u64, settings: Settings) -> Result<Report, Box<Failure>> {
+    let mut world = begin(seed, settings);
+    let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut world, settings)));
+    let text = match outcome {
+        Ok(Ok(())) => {
+            return Ok(Report { hash: world.trace.hash(), counts: world.model.counts().clone() });
+        }
+        Ok(Err(violation)) => violation.to_string(),
+        Err(panic) => panic_text(&*panic),
+    };
+    let trace = world.trace.tail();
+    // An engine that panicked may not be taken apart any more.
+    std::mem::forget(world);
+    Err(Box::new(Failure { seed, settings, text, trace }))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("of an unknown kind"))
+}
+
+fn begin(seed: u64, settings: Settings) -> World {
+    let mut random = Random::new(seed);
+    let plan = Plan::new(&mut random, settings.clients);
+    let config = Config {
+        channel_max: CHANNEL_MAX,
+        message_octets_max: MESSAGE_OCTETS_MAX as u64,
+        memory_watermark_octets: plan.memory_watermark_octets,
+        ..Config::default()
+    };
+    let engine = Engine::new(config, Box::new(SeededEntropy(random.fork())));
+    let model = Model::new(MESSAGE_OCTETS_MAX as u64, CHANNEL_MAX);
+    World::new(engine, plan, random, model)
+}
+
+fn live(world: &mut World, settings: Settings) -> Checked {
+    world.start_auditor()?;
+    for step in 1..=settings.steps {
+        if world.links.len() <= world.plan.clients {
+            let role = role(world);
+            world.connect(role);
+        }
+        disturb(world)?;
+        world.step(World::AUDITOR)?;
+        if step % STEPS_BETWEEN_RESTS == 0 {
+            world.settle()?;
+            world.count_queues()?;
+        }
+    }
+    end(world)
+}
+
+fn role(world: &mut World) -> Role {
+    match world.random.below(3) {
+        0 if world.plan.floods => Role::Hoarder,
+        1 if world.plan.floods => Role::Flooder,
+        _ => Role::Ordinary,
+    }
+}
+
+/// Now and then time passes, a client stops reading, or a socket is cut.
+fn disturb(world: &mut World) -> Checked {
+    if world.random.percent(3) {
+        let millis = *world.random.pick(&[1, 5, 20, 100, 450, 450]);
+        world.pass(millis);
+    }
+    let at = world.random.below(world.links.len());
+    if world.links[at].key.0 == World::AUDITOR {
+        return Ok(());
+    }
+    let goes_deaf = world.random.percent(2);
+    let client = &mut world.links[at].client;
+    if client.goes_deaf && goes_deaf {
+        client.is_deaf = !client.is_deaf;
+    }
+    if world.random.below(1_000) < usize::try_from(world.plan.cut_permille).unwrap_or(0) {
+        if world.random.percent(50) {
+            return world.cut(at);
+        }
+        let World { links, random, .. } = world;
+        links[at].die_sending(random);
+    }
+    Ok(())
+}
+
+/// Everything ends in one way or another, and nothing may be left.
+fn end(world: &mut World) -> Checked {
+    world.settle()?;
+    world.count_queues()?;
+    let mut leaving: Vec<u32> = world.links.iter().map(|link| link.key.0).collect();
+    leaving.retain(|number| *number != World::AUDITOR);
+    for number in leaving {
+        let Some(at) = world.place_of(number) else { continue };
+        match world.random.below(3) {
+            0 => world.cut(at)?,
+            1 => {
+                world.links[at].client.close();
+                world.links[at].post();
+            }
+            _ => {}
+        }
+    }
+    world.settle()?;
+    world.clear_up()?;
+    world.settle()?;
+    stop(world)?;
+    check_nothing_is_left(world)
+}
+
+/// The broker stops; some of those who are still there do not read any more.
+fn stop(world: &mut World) -> Checked {
+    for at in 0..world.links.len() {
+        let stays = world.links[at].client.state == State::Running;
+        world.links[at].client.is_deaf = stays && world.random.percent(30);
+    }
+    world.is_stopping = true;
+    world.engine.stop();
+    world.rest()?;
+    for _ in 0..4 {
+        world.pass(1_000);
+        world.rest()?;
+    }
+    ensure!(world.links.is_empty(), "{} connections outlive a stop", world.links.len());
+    Ok(())
+}
+
+fn check_nothing_is_left(world: &World) -> Checked {
+    let engine = &world.engine;
+    let left = |count: u64, what: &str| {
+        if count == 0 { Ok(()) } else { Err(Violation::new(format!("{count} {what} are left"))) }
+    };
+    left(engine.connection_count() as u64, "connections")?;
+    left(engine.queue_count() as u64, "queues")?;
+    left(engine.chunk_count() as u64, "chunks")?;
+    left(engine.memory_octets(), "octets of messages")
+}

@@ -1,0 +1,328 @@
+//! The engine with its links, and the model that is told of every turn.
+
+use std::sync::Arc;
+
+use leveret_broker::{Now, engine::Engine};
+
+use crate::{
+    Checked,
+    client::{Client, Role},
+    counts::Event,
+    ensure,
+    link::{Link, Step},
+    model::{Circumstances, Facts, Model},
+    plan::Plan,
+    random::Random,
+    trace::Trace,
+};
+
+/// Rounds in which everything has to come to rest.
+const ROUNDS_MAX: usize = 200_000;
+
+pub(crate) struct World {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) plan: Plan,
+    pub(crate) random: Random,
+    pub(crate) now: Now,
+    pub(crate) links: Vec<Link>,
+    pub(crate) model: Model,
+    pub(crate) trace: Trace,
+    pub(crate) is_stopping: bool,
+    watermark_octets: u64,
+    last_number: u32,
+}
+
+impl World {
+    pub(crate) fn new(engine: Arc<Engine>, plan: Plan, random: Random, model: Model) -> Self {
+        let watermark_octets = plan.memory_watermark_octets;
+        Self {
+            engine,
+            plan,
+            random,
+            now: Now { monotonic_millis: 1, wall_millis: 1_700_000_000_000 },
+            links: Vec::new(),
+            model,
+            trace: Trace::default(),
+            is_stopping: false,
+            watermark_octets,
+            last_number: 0,
+        }
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// A client connects.
+    pub(crate) fn connect(&mut self, role: Role) {
+        let (number, random) = (self.next_number(), self.random.fork());
+        let client = Client::new(number, role, &self.plan, random);
+        self.add(client);
+    }
+
+    /// A client connects that is never cut and does nothing on its own account.
+    pub(crate) fn connect_steady(&mut self) -> u32 {
+        let (number, random) = (self.next_number(), self.random.fork());
+        self.add(Client::steady(number, random));
+        number
+    }
+
+    fn add(&mut self, client: Client) {
+        let link = Link::new(&self.engine, client, self.plan.window_octets, self.now);
+        self.trace.step(format_args!("client {} connects as {:?}", link.key.0, link.client.role));
+        self.model.connected(link.key, self.now.monotonic_millis);
+        self.links.push(link);
+    }
+
+    /// One thing happens somewhere, if there is anything to happen at the place chosen.
+    pub(crate) fn step(&mut self, steady: u32) -> Checked {
+        let at = self.random.below(self.links.len());
+        let mut steps: Vec<Step> = self.links[at].steps().collect();
+        if self.links[at].client.number == steady {
+            steps.retain(|step| *step != Step::Act);
+        }
+        match self.random.pick_from(steps) {
+            Some(step) => self.take(at, step, None),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a step; where sizes are open they are drawn, unless one is given.
+    pub(crate) fn take(&mut self, at: usize, step: Step, octets: Option<usize>) -> Checked {
+        let octets = octets.unwrap_or_else(|| 1 + self.random.size(200_000));
+        let key = self.links[at].key;
+        self.trace.step(format_args!("{:>3} {step:?} {octets}", key.0));
+        match step {
+            Step::Advance => self.advance(at),
+            Step::Receive => self.receive(at, octets),
+            Step::Write => self.write(at, octets),
+            Step::Read => {
+                let link = &mut self.links[at];
+                let read = link.pipe.read(octets);
+                link.client.read(&read);
+                link.post();
+                Ok(())
+            }
+            Step::Act => {
+                let link = &mut self.links[at];
+                link.client.act(&self.plan);
+                link.post();
+                Ok(())
+            }
+        }
+    }
+
+    fn circumstances(&self, at: usize, was_alarmed: bool) -> Circumstances {
+        let link = &self.links[at];
+        Circumstances {
+            now_millis: self.now.monotonic_millis,
+            is_paused: link.is_paused(),
+            is_full: link.connection.output().is_full(),
+            is_empty: link.connection.output().is_empty(),
+            was_alarmed,
+            is_alarmed: self.engine.is_alarmed(),
+            is_stopping: self.is_stopping,
+        }
+    }
+
+    fn receive(&mut self, at: usize, octets: usize) -> Checked {
+        let link = &mut self.links[at];
+        let input = link.pipe.input(octets);
+        if input.is_empty() || link.is_closed && link.pipe.up_octets() == 0 && link.pipe.is_in_mid_frame() {
+            return self.cut(at);
+        }
+        let was_alarmed = self.engine.is_alarmed();
+        let taken = link.connection.receive(&input, self.now);
+        link.set_due();
+        let said = link.pipe.overhear(link.connection.output());
+        let paused = link.is_paused();
+        link.pipe.taken(&input, taken, paused);
+        if link.is_slowed().is_some() {
+            self.model.note(Event::PausedRead);
+        }
+        self.trace.octets(&said);
+        let circumstances = self.circumstances(at, was_alarmed);
+        let key = self.links[at].key;
+        self.model.received(key, &input[..taken], &said, circumstances)?;
+        if self.links[at].is_closed && taken < input.len() && !paused {
+            return self.cut(at);
+        }
+        self.check_alarm()
+    }
+
+    fn advance(&mut self, at: usize) -> Checked {
+        let now_millis = self.now.monotonic_millis;
+        let was_alarmed = self.engine.is_alarmed();
+        let link = &mut self.links[at];
+        link.take_due();
+        let key = link.key;
+        let dies = self.model.dies_by_clock(key, now_millis);
+        if self.is_stopping {
+            self.model.stopped(key);
+        }
+        let more = link.connection.advance(self.now);
+        let said = link.pipe.overhear(link.connection.output());
+        if more {
+            link.set_due();
+            self.model.note(Event::SlicedTurn);
+        }
+        if link.connection.output().is_full() {
+            self.model.note(Event::FullOutput);
+        }
+        self.trace.octets(&said);
+        let circumstances = self.circumstances(at, was_alarmed);
+        if dies && !self.is_stopping {
+            self.check_dead(at)?;
+            self.model.died(key);
+        } else {
+            self.model.advanced(key, &said, more, circumstances)?;
+        }
+        self.check_alarm()?;
+        self.bury(at)
+    }
+
+    fn check_dead(&self, at: usize) -> Checked {
+        let link = &self.links[at];
+        ensure!(
+            link.is_paused() && link.connection.output().is_empty(),
+            "connection {} outlived its time",
+            link.key.0
+        );
+        Ok(())
+    }
+
+    fn write(&mut self, at: usize, octets: usize) -> Checked {
+        let link = &mut self.links[at];
+        let was_full = link.connection.output().is_full();
+        let written = link.pipe.write(link.connection.output(), octets)?;
+        link.connection.sent(written, self.now);
+        self.model.wrote(link.key, self.now.monotonic_millis);
+        if was_full && !link.connection.output().is_full() {
+            link.set_due();
+        }
+        self.bury(at)
+    }
+
+    /// A connection that is finished goes away.
+    fn bury(&mut self, at: usize) -> Checked {
+        if !self.links[at].connection.is_finished() {
+            return Ok(());
+        }
+        let link = self.links.swap_remove(at);
+        self.trace.step(format_args!("{:>3} is over", link.key.0));
+        drop(link.connection);
+        self.model.finished(link.key)
+    }
+
+    /// The socket is cut at that moment.
+    pub(crate) fn cut(&mut self, at: usize) -> Checked {
+        let link = &mut self.links[at];
+        self.trace.step(format_args!("{:>3} is cut", link.key.0));
+        self.model.note(Event::Disconnect);
+        if link.pipe.is_in_mid_frame() {
+            self.model.note(Event::DisconnectInMidFrame);
+        }
+        link.client.die();
+        link.pipe.cut();
+        link.connection.disconnect(self.now);
+        link.is_closed = false;
+        link.set_due();
+        self.model.disconnected(link.key);
+        Ok(())
+    }
+
+    fn check_alarm(&self) -> Checked {
+        let (octets, alarmed) = (self.engine.memory_octets(), self.engine.is_alarmed());
+        let (high, low) = (self.watermark_octets, self.watermark_octets / 100 * 95);
+        ensure!(octets <= high || alarmed, "{octets} octets and no alarm at {high}");
+        ensure!(octets > low || !alarmed, "an alarm at {octets} octets, it clears at {low}");
+        Ok(())
+    }
+
+    /// Time passes.
+    pub(crate) fn pass(&mut self, millis: u64) {
+        self.trace.step(format_args!("{millis} ms pass"));
+        self.now.monotonic_millis += millis;
+        self.now.wall_millis += millis;
+        let now_millis = self.now.monotonic_millis;
+        for link in &mut self.links {
+            if link.deadline_millis().is_some_and(|at| at <= now_millis) {
+                link.set_due();
+            }
+            if link.client.heartbeat_seconds > 0 && !link.client.is_deaf {
+                link.client.beat();
+                link.post();
+            }
+        }
+    }
+
+    /// Everything that is under way arrives, everybody reads and nobody does anything new.
+    pub(crate) fn settle(&mut self) -> Checked {
+        for link in &mut self.links {
+            link.client.is_deaf = false;
+        }
+        self.rest()?;
+        while self.engine.is_alarmed() && self.relieve()? {
+            self.rest()?;
+        }
+        let facts = self.facts();
+        self.model.check_quiet(&facts)
+    }
+
+    /// Goes on until nothing is left to do but to wait.
+    pub(crate) fn rest(&mut self) -> Checked {
+        for _ in 0..ROUNDS_MAX {
+            if !self.round()? && !self.wait_for_slowed() {
+                return Ok(());
+            }
+        }
+        ensure!(false, "it never comes to rest");
+        Ok(())
+    }
+
+    fn round(&mut self) -> Checked<bool> {
+        let mut busy = false;
+        let mut at = 0;
+        while at < self.links.len() {
+            let step = self.links[at].steps().find(|step| *step != Step::Act);
+            match step {
+                Some(step) => {
+                    busy = true;
+                    let links = self.links.len();
+                    self.take(at, step, Some(usize::MAX))?;
+                    at += usize::from(self.links.len() == links);
+                }
+                None => at += 1,
+            }
+        }
+        Ok(busy)
+    }
+
+    /// Publishers that are read later have their time.
+    fn wait_for_slowed(&mut self) -> bool {
+        let now_millis = self.now.monotonic_millis;
+        let next = self.links.iter().filter_map(Link::is_slowed).min();
+        let Some(next) = next.filter(|next| *next > now_millis) else { return false };
+        self.pass(next - now_millis);
+        true
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            is_alarmed: self.engine.is_alarmed(),
+            memory_octets: self.engine.memory_octets(),
+            chunk_count: self.engine.chunk_count(),
+            queue_count: self.engine.queue_count(),
+            paused: self.links.iter().filter(|link| link.is_paused()).map(|link| link.key).collect(),
+        }
+    }
+
+    pub(crate) fn link_of(&mut self, number: u32) -> Option<&mut Link> {
+        self.links.iter_mut().find(|link| link.key.0 == number)
+    }
+
+    pub(crate) fn place_of(&self, number: u32) -> Option<usize> {
+        self.links.iter().position(|link| link.key.0 == number)
+    }
+}
