@@ -65,7 +65,8 @@ impl Failure {
     /// The command that shows it again.
     #[must_use]
     pub fn replay_command(&self) -> String {
-        let clients = self.settings.clients.map_or_else(String::new, |clients| format!(" --clients {clients}"));
+        let clients =
+            self.settings.clients.map_or_else(String::new, |clients| format!(" --clients {clients}"));
         let (seed, steps) = (self.seed, self.settings.steps);
         format!("cargo run -p leveret-sim -- --seed {seed} --steps {steps}{clients}")
     }

@@ -118,9 +118,9 @@ impl Connection {
         for settle in held.settles {
             let HeldSettle { tag, multiple, requeue } = settle;
             if requeue {
-                self.reject_to_queue(channel, tag, multiple)?
+                self.reject_to_queue(channel, tag, multiple)?;
             } else {
-                self.acknowledge(channel, tag, multiple)?
+                self.acknowledge(channel, tag, multiple)?;
             }
         }
         self.flush_settles();

@@ -98,12 +98,10 @@ impl<D: Default, T> Channel<D, T> {
         frame: Frame<'_>,
         message_octets_max: u64,
     ) -> Result<Option<Call<'static>>, Failure> {
-        match self.assembly.frame(id, frame, message_octets_max) {
-            Ok(call) => Ok(call),
-            Err((ids, refusal)) => {
-                self.assembly = Assembly::Idle;
-                Err(Failure::Refused { channel: id, ids, refusal })
-            }
-        }
+        let ids = self.assembly.ids();
+        self.assembly.frame(id, frame, message_octets_max).map_err(|refusal| {
+            self.assembly = Assembly::Idle;
+            Failure::Refused { channel: id, ids, refusal }
+        })
     }
 }

@@ -125,6 +125,11 @@ impl Assembly {
         }))
     }
 
+    /// The method that an error in the content names.
+    pub(super) const fn ids(&self) -> MethodIds {
+        if matches!(self, Self::Idle) { (0, 0) } else { PUBLISH_IDS }
+    }
+
     /// Octets that are held back.
     pub(super) fn octets(&self) -> u64 {
         match self {
@@ -156,10 +161,9 @@ impl Assembly {
         channel: u16,
         frame: Frame<'_>,
         message_octets_max: u64,
-    ) -> Result<Option<Call<'static>>, (MethodIds, Refusal)> {
+    ) -> Result<Option<Call<'static>>, Refusal> {
         if let Some(refusal) = self.refuses(frame.kind) {
-            let ids = if matches!(self, Self::Idle) { (0, 0) } else { PUBLISH_IDS };
-            return Err((ids, refusal));
+            return Err(refusal);
         }
         let mut content = match std::mem::replace(self, Self::Idle) {
             Self::Header(mut content) => {
@@ -180,7 +184,7 @@ impl Assembly {
         if content.body_octets > message_octets_max {
             let refusal =
                 Refusal::MessageTooLarge { octets: content.body_octets, octets_max: message_octets_max };
-            return Err((PUBLISH_IDS, refusal));
+            return Err(refusal);
         }
         content.body.shrink_to_fit();
         Ok(Some(Call::PublishAssembled(content)))
@@ -188,18 +192,18 @@ impl Assembly {
 }
 
 impl Content {
-    fn take_header(&mut self, payload: &[u8]) -> Result<(), (MethodIds, Refusal)> {
+    fn take_header(&mut self, payload: &[u8]) -> Result<(), Refusal> {
         // Its length was checked before, so that this is a weight: none of the headers there are.
         let Ok(header) = ContentHeader::decode(payload) else {
             let text = "expected content header for class 60, got non content header frame instead";
-            return Err((PUBLISH_IDS, Refusal::UnexpectedFrame(text.to_owned())));
+            return Err(Refusal::UnexpectedFrame(text.to_owned()));
         };
         if header.class_id != basic::CLASS_ID {
             let text = format!(
                 "expected content header for class 60, got one for class {} instead",
                 header.class_id
             );
-            return Err((PUBLISH_IDS, Refusal::UnexpectedFrame(text)));
+            return Err(Refusal::UnexpectedFrame(text));
         }
         self.property_octets = header.property_octets.to_vec();
         self.body_octets = header.body_octets;
@@ -207,11 +211,11 @@ impl Content {
     }
 
     /// A body that will be refused for its size is counted and not kept.
-    fn take_body(&mut self, payload: &[u8], message_octets_max: u64) -> Result<(), (MethodIds, Refusal)> {
+    fn take_body(&mut self, payload: &[u8], message_octets_max: u64) -> Result<(), Refusal> {
         self.body_octets_seen += payload.len() as u64;
         if self.body_octets_seen > self.body_octets {
             let text = "expected content body, got non content body frame instead".to_owned();
-            return Err((PUBLISH_IDS, Refusal::UnexpectedFrame(text)));
+            return Err(Refusal::UnexpectedFrame(text));
         }
         if self.body_octets <= message_octets_max {
             self.body.extend_from_slice(payload);

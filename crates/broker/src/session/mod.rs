@@ -299,7 +299,7 @@ impl<D: Default, T> Session<D, T> {
         match method {
             Method::ChannelCloseOk(_) => drop(self.channels.remove(&frame.channel)),
             Method::ChannelClose(_) => {
-                Method::from(channel_method::CloseOk {}).write_frame(frame.channel, out)
+                Method::from(channel_method::CloseOk {}).write_frame(frame.channel, out);
             }
             Method::ChannelOpen(_) => {
                 return Err(Failure::refused(frame.channel, method.ids(), Refusal::ChannelOpenedTwice));

@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     NoBroker(ConnectError),
 
     #[error("cannot host a broker")]
-    Host(#[source] leveret::StartError),
+    Host(#[source] StartError),
 
     #[error("the broker refused: {0}")]
     Refused(String),

@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     match Cli::parse().command {
         Command::Emit(args) => emit::run(args),
         Command::Receive(args) => receive::run(args),
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(&args),
     }
     .map(|()| ExitCode::SUCCESS)
 }

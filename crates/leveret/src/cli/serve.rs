@@ -88,10 +88,10 @@ fn parse_watermark(typed: &str) -> Result<u64, String> {
     }
 }
 
-pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     start_log(&args.log)?;
     raise_open_files();
-    let builder = builder(&args)?;
+    let builder = builder(args)?;
     super::runtime()?.block_on(async {
         let mut stop = Stop::listen(true)?;
         let broker = builder.start().await.map_err(Failure::Listen)?;

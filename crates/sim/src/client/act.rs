@@ -133,8 +133,7 @@ impl Client {
         self.messages += 1;
         let id = u64::from(self.number) << 32 | u64::from(self.messages);
         let (exchange, routing_key) = (ShortStr::from(exchange), ShortStr::from(routing_key));
-        let method =
-            basic::Publish { exchange, routing_key, mandatory, ..Default::default() };
+        let method = basic::Publish { exchange, routing_key, mandatory, ..Default::default() };
         self.say(number, method);
         let headers = self.headers();
         let properties = Properties {
@@ -173,7 +172,8 @@ impl Client {
         let body: Vec<u8> = (0..octets).map(|at| seed[at % 4].wrapping_add(at.to_le_bytes()[0])).collect();
         let piece = self.random.between(1, 100) as usize;
         // Bodies mostly come in the largest frames that fit, now and then in odd pieces.
-        let frame_octets = if self.random.percent(10) && octets < 1000 { piece + 8 } else { self.piece_octets_max() };
+        let frame_octets =
+            if self.random.percent(10) && octets < 1000 { piece + 8 } else { self.piece_octets_max() };
         let frame_octets = u32::try_from(frame_octets).expect("a frame is small");
         write_body_frames(number, &body, frame_octets, &mut self.out);
     }

@@ -16,7 +16,10 @@ impl Client {
         if self.channels.is_empty() {
             self.channels.insert(1, super::Channel::default());
             self.say(1, leveret_wire::method::channel::Open::default());
-            self.say(1, exchange::Declare { exchange: EXCHANGE.into(), kind: "fanout".into(), ..Default::default() });
+            self.say(
+                1,
+                exchange::Declare { exchange: EXCHANGE.into(), kind: "fanout".into(), ..Default::default() },
+            );
             self.say(1, queue::Declare { queue: QUEUE.into(), ..Default::default() });
             return None;
         }

@@ -8,13 +8,7 @@ use super::{
 use crate::{Checked, Violation, counts::Event, ensure};
 
 impl Model {
-    pub(super) fn hear_confirm(
-        &mut self,
-        key: ChannelKey,
-        tag: u64,
-        multiple: bool,
-        taken: bool,
-    ) -> Checked {
+    pub(super) fn hear_confirm(&mut self, key: ChannelKey, tag: u64, multiple: bool, taken: bool) -> Checked {
         let channel = self.channels.get_mut(&key).filter(|channel| !channel.closing);
         let Some(Mode::Confirm { open, .. }) = channel.map(|channel| &mut channel.mode) else {
             return Err(Violation::new(format!("a confirm on channel {}, which asked for none", key.1)));

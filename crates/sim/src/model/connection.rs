@@ -5,12 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use super::{
-    ConsumerKey, Destinations, QueueKey, Shared,
-    queue::Position,
-    teardown::Going,
-    turn::Deferred,
-};
+use super::{ConsumerKey, Destinations, QueueKey, Shared, queue::Position, teardown::Going, turn::Deferred};
 
 /// What a client says it can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

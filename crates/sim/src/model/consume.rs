@@ -95,7 +95,12 @@ impl Model {
         self.queue_mut(queue).consumers.insert(new);
     }
 
-    pub(super) fn cancel(&mut self, turn: &mut Turn<'_>, key: ChannelKey, cancel: basic::Cancel<'_>) -> Checked {
+    pub(super) fn cancel(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: ChannelKey,
+        cancel: basic::Cancel<'_>,
+    ) -> Checked {
         let answer = (!cancel.nowait).then_some((60, 31));
         self.outcome(turn, key.1, (60, 30), answer, Verdict::unless(&[]))?;
         if let Some(consumer) = self.channel_mut(key).consumers.remove(cancel.consumer_tag.as_bytes()) {

@@ -218,10 +218,7 @@ impl Model {
         let (source, destination) = (text(bind.source), text(bind.destination));
         let verdict = Verdict::unless(&[
             (source.is_empty() || destination.is_empty(), ReplyCode::AccessRefused),
-            (
-                !self.exchanges.exists(source) || !self.exchanges.exists(destination),
-                ReplyCode::NotFound,
-            ),
+            (!self.exchanges.exists(source) || !self.exchanges.exists(destination), ReplyCode::NotFound),
             (!self.may_bind(source, bind.arguments), ReplyCode::PreconditionFailed),
         ]);
         let answer = (!bind.nowait).then_some((40, 31));
@@ -280,8 +277,7 @@ impl Model {
         arguments: Table<'_>,
     ) {
         let arguments = TableBuf::sorted(arguments);
-        let unwanted =
-            Binding { source: source.to_owned(), destination, key: key.to_vec(), arguments };
+        let unwanted = Binding { source: source.to_owned(), destination, key: key.to_vec(), arguments };
         let deleted = self.exchanges.unbind(|binding| *binding == unwanted);
         self.note_deleted_exchanges(deleted);
     }

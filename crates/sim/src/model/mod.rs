@@ -10,9 +10,9 @@
 
 mod alarm;
 mod commands;
+mod confirms;
 mod connection;
 mod consume;
-mod confirms;
 mod deliver;
 mod exchanges;
 mod handshake;
@@ -38,7 +38,12 @@ pub use self::{
     quiet::Facts,
     turn::Circumstances,
 };
-use self::{connection::{Channel, Connection}, consume::Consumer, exchanges::Exchanges, queue::Queue};
+use self::{
+    connection::{Channel, Connection},
+    consume::Consumer,
+    exchanges::Exchanges,
+    queue::Queue,
+};
 use crate::counts::{Counts, Event};
 
 /// A connection; numbers are not used again within a run.

@@ -104,7 +104,11 @@ impl Model {
         content: &Content,
     ) -> Checked {
         self.counts.note(Event::Return);
-        ensure!(back.reply_code == ReplyCode::NoRoute.code(), "a message comes back with {}", back.reply_code);
+        ensure!(
+            back.reply_code == ReplyCode::NoRoute.code(),
+            "a message comes back with {}",
+            back.reply_code
+        );
         let returns = &mut self.connection_mut(key.0).returns;
         let at = returns.iter().position(|(channel, _)| *channel == key.1);
         let Some((_, message)) = at.and_then(|at| returns.remove(at)) else {

@@ -149,7 +149,12 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn bind_queue(&mut self, turn: &mut Turn<'_>, key: ChannelKey, bind: queue::Bind<'_>) -> Checked {
+    pub(super) fn bind_queue(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: ChannelKey,
+        bind: queue::Bind<'_>,
+    ) -> Checked {
         let named = self.named_queue(key, bind.queue);
         let source = text(bind.exchange);
         let [missing, locked] = named.reasons();

@@ -53,7 +53,11 @@ impl Model {
         for ((connection, number), channel) in &self.channels {
             if let Mode::Confirm { open, .. } = &channel.mode {
                 let open = open.len();
-                ensure!(open == 0, "connection {} channel {number}: {open} publishes unconfirmed", connection.0);
+                ensure!(
+                    open == 0,
+                    "connection {} channel {number}: {open} publishes unconfirmed",
+                    connection.0
+                );
             }
             let lost = channel.consumers.values().any(|consumer| self.consumers[consumer].lost);
             ensure!(!lost, "connection {} channel {number}: a cancel was not told", connection.0);

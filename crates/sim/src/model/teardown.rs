@@ -105,8 +105,12 @@ impl Model {
 
     fn take_down_connection(&mut self, key: ConnectionKey, more: bool) {
         let channels: Vec<_> = self.channels.range((key, 0)..=(key, u16::MAX)).map(|(key, _)| *key).collect();
-        let exclusive: Vec<_> =
-            self.queues.iter().filter(|(_, q)| q.owner == Some(key) && !q.dead).map(|(key, _)| *key).collect();
+        let exclusive: Vec<_> = self
+            .queues
+            .iter()
+            .filter(|(_, q)| q.owner == Some(key) && !q.dead)
+            .map(|(key, _)| *key)
+            .collect();
         let steps: usize = channels.iter().map(|channel| self.steps(self.channel(*channel))).sum();
         let in_one_turn = !more || steps + exclusive.len() <= TURN_STEPS_SURE;
         for channel in channels {
@@ -163,7 +167,11 @@ impl Model {
             connection.phase
         );
         crate::ensure!(!connection.going, "a connection ended before what it had was taken down");
-        crate::ensure!(connection.deferred.is_none(), "a connection ended with {:?} due", connection.deferred);
+        crate::ensure!(
+            connection.deferred.is_none(),
+            "a connection ended with {:?} due",
+            connection.deferred
+        );
         self.batch_is_there(key);
         self.connections.remove(&key);
         Ok(())

@@ -184,9 +184,7 @@ impl Model {
             Phase::Running => self.running_frame(turn, frame),
             Phase::Closing { .. } => self.closing_frame(turn, frame),
             Phase::Ended | Phase::Silent { .. } => Ok(()),
-            Phase::Header | Phase::StartOk | Phase::TuneOk | Phase::Open => {
-                self.handshake_frame(turn, frame)
-            }
+            Phase::Header | Phase::StartOk | Phase::TuneOk | Phase::Open => self.handshake_frame(turn, frame),
         }
     }
 
@@ -263,10 +261,11 @@ impl Model {
             (Some(Deferred::Refusal { channel, ids, verdict }), said) => {
                 self.hear_refusal(turn, channel, ids, &verdict, said)
             }
-            (
-                Some(Deferred::ChannelCloseOk(expected)),
-                Said::Method(channel, Method::ChannelCloseOk(_)),
-            ) if expected == *channel => Ok(()),
+            (Some(Deferred::ChannelCloseOk(expected)), Said::Method(channel, Method::ChannelCloseOk(_)))
+                if expected == *channel =>
+            {
+                Ok(())
+            }
             (Some(Deferred::ConnectionCloseOk), Said::Method(0, Method::ConnectionCloseOk(_))) => {
                 self.connection_mut(key).phase = Phase::Ended;
                 Ok(())

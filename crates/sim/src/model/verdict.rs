@@ -126,7 +126,9 @@ impl Model {
         };
         let allowed = verdict.codes.iter().find(|allowed| allowed.code() == code);
         let Some(allowed) = allowed else {
-            return Err(Violation::new(format!("{ids:?} on {channel} is refused with {code}, not {verdict:?}")));
+            return Err(Violation::new(format!(
+                "{ids:?} on {channel} is refused with {code}, not {verdict:?}"
+            )));
         };
         ensure!(said_ids == ids, "the refusal of {ids:?} names {said_ids:?}");
         ensure!(allowed.scope() == scope, "{code} closes the wrong thing");
