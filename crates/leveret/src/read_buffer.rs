@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 const READ_OCTETS: usize = 128 * 1024;
 
 thread_local! {
+    /// Grows to one read behind the longest remainder, which is less than a frame, and is never
+    /// cleared: what a read brings is written over.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -49,19 +51,18 @@ impl Remainder {
         }
         BUFFER.with_borrow_mut(|buffer| {
             let kept = self.octets.len();
-            buffer.clear();
-            buffer.append(&mut self.octets);
-            buffer.resize(kept + READ_OCTETS, 0);
-            match stream.try_read(&mut buffer[kept..]) {
+            let octets_needed = kept + READ_OCTETS;
+            if buffer.len() < octets_needed {
+                buffer.resize(octets_needed, 0);
+            }
+            buffer[..kept].copy_from_slice(&self.octets);
+            match stream.try_read(&mut buffer[kept..octets_needed]) {
                 Ok(0) => Read::Closed,
                 Ok(octets) => {
                     self.hand_in(&buffer[..kept + octets], connection, now);
                     Read::Some
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.octets = buffer[..kept].to_vec();
-                    Read::Nothing
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
                 Err(_) => Read::Closed,
             }
         })

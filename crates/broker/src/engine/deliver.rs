@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Location,
     session::Publish,
-    store::{Chunk, Record},
+    store::{Chunk, LastChunk, Record},
 };
 
 /// Messages encoded in one turn.
@@ -93,7 +93,7 @@ impl Connection {
         let channel = self.session.channel(channel_id).expect("a channel goes with its consumers");
         let holds_credit = channel.data.credit.is_some();
         let letters = &self.reader.mail.letters[self.reader.next_letter..];
-        let mut chunk: Option<(usize, Arc<Chunk>)> = None;
+        let mut last_chunk = LastChunk::default();
         let mut freed = Vec::new();
         let mut sent = 0;
         for &Letter { location, position } in letters.iter().take(run.messages.min(budget)) {
@@ -108,7 +108,7 @@ impl Connection {
                 source.unacked += 1;
                 channel.unacked.push(Delivery { location, position, source: run.source, holds_credit })
             };
-            let chunk = chunk_of(&self.engine.log, &mut chunk, location);
+            let chunk = last_chunk.find(&self.engine.log, location);
             let record = chunk.record(location);
             write_deliver(
                 self.output.buffer(),
@@ -177,20 +177,6 @@ impl Connection {
         leveret_wire::write_body_frames(publish.channel, publish.body, frame_max, out);
         self.answers_wait |= self.output.is_full();
     }
-}
-
-/// The chunk of the location, which is mostly the one of the message before.
-#[inline]
-fn chunk_of<'c>(
-    log: &crate::store::MessageLog,
-    last: &'c mut Option<(usize, Arc<Chunk>)>,
-    location: Location,
-) -> &'c Arc<Chunk> {
-    match last {
-        Some((slot, _)) if *slot == location.chunk() => {}
-        _ => *last = Some((location.chunk(), log.chunk(location))),
-    }
-    &last.as_ref().expect("it was just set").1
 }
 
 /// The method frame of `basic.deliver`. Exchange and key stand in the record as they go out.

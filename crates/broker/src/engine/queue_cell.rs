@@ -4,7 +4,10 @@
 //! consumers' inboxes while the order is still held, unlocks, and only then gives references
 //! back and wakes. Invariant: a dead queue is never stepped again.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    cell::RefCell,
+    sync::{Arc, atomic::Ordering},
+};
 
 use leveret_wire::TableBuf;
 use parking_lot::Mutex;
@@ -22,6 +25,7 @@ use crate::{
         queue::{Assignment, BodyOctets, ConsumerSlot, Effects, Queue},
         topology::QueueId,
     },
+    store::LastChunk,
 };
 
 /// How a queue was declared.
@@ -102,7 +106,7 @@ impl QueueCell {
         if state.dead {
             return None;
         }
-        let result = work(&mut state.queue, &|location| engine.body_octets(location), &mut scratch.effects);
+        let result = work(&mut state.queue, &body_octets(engine), &mut scratch.effects);
         state.post(scratch);
         drop(state);
         scratch.finish(engine);
@@ -130,7 +134,7 @@ impl QueueCell {
             state.links.resize_with(slot + 1, || None);
         }
         state.links[slot] = Some(Link { inbox: Arc::clone(inbox), source });
-        state.queue.wake(slot, &|location| engine.body_octets(location), &mut scratch.effects);
+        state.queue.wake(slot, &body_octets(engine), &mut scratch.effects);
         state.post(scratch);
         drop(state);
         scratch.finish(engine);
@@ -207,11 +211,16 @@ impl Scratch {
     }
 }
 
-impl Engine {
-    fn body_octets(&self, location: Location) -> u64 {
-        self.log.chunk(location).record(location).body_octets as u64
+/// Looks up octets of bodies during one step.
+fn body_octets(engine: &Engine) -> impl Fn(Location) -> u64 {
+    let last_chunk = RefCell::new(LastChunk::default());
+    move |location| {
+        let mut last_chunk = last_chunk.borrow_mut();
+        last_chunk.find(&engine.log, location).record(location).body_octets as u64
     }
+}
 
+impl Engine {
     /// Gives references back to the log.
     pub(super) fn release(&self, locations: impl IntoIterator<Item = Location>) {
         self.log.release(locations);

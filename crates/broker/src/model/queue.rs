@@ -250,8 +250,12 @@ impl Queue {
     /// # Errors
     /// [`InExclusiveUse`] when it or another one wants to be alone.
     pub fn add_consumer(&mut self, settings: ConsumerSettings) -> Result<ConsumerSlot, InExclusiveUse> {
-        let occupied =
-            self.consumers.iter().any(|(_, other)| settings.exclusive || other.settings().exclusive);
+        // An exclusive consumer is the only one, so looking at one is enough.
+        let occupied = self
+            .consumers
+            .iter()
+            .next()
+            .is_some_and(|(_, other)| settings.exclusive || other.settings().exclusive);
         if occupied {
             return Err(InExclusiveUse);
         }

@@ -133,6 +133,25 @@ impl LogBatch {
     }
 }
 
+/// The chunk that was looked into last, which is mostly the one that comes next.
+#[derive(Debug, Default)]
+pub struct LastChunk {
+    chunk: Option<(usize, Arc<Chunk>)>,
+}
+
+impl LastChunk {
+    /// The chunk that holds the location. Keep this no longer than a step: a chunk that is held
+    /// is not appended to.
+    #[inline]
+    pub fn find(&mut self, log: &MessageLog, location: Location) -> &Arc<Chunk> {
+        match &self.chunk {
+            Some((slot, _)) if *slot == location.chunk() => {}
+            _ => self.chunk = Some((location.chunk(), log.chunk(location))),
+        }
+        &self.chunk.as_ref().expect("it was just set").1
+    }
+}
+
 /// The chunk that a connection's small batches go to, if it is still there.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenChunk {

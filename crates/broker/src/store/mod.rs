@@ -5,5 +5,5 @@
 pub mod log;
 pub mod record;
 
-pub use log::{Chunk, LogBatch, MessageLog, OpenChunk};
+pub use log::{Chunk, LastChunk, LogBatch, MessageLog, OpenChunk};
 pub use record::Record;
