@@ -135,7 +135,7 @@ pub(crate) fn must_be_exact(emit: &Process, sent: u64, receive: &Process, receiv
     let told = tally_of(receive)?;
     ensure!(told == tally, "{} tells of {told:?}, not {tally:?}", receive.name());
     println!(
-        "       {}: {} of {sent} lines, {} repeated, {} missing in gaps ({}); emit sent {} again",
+        "       {}: {} of {sent} lines, {} repeated, {} missing (gaps: {}); emit sent {} again",
         receive.name(),
         received.len(),
         tally.repeated,

@@ -27,8 +27,9 @@ impl Numbers {
         self.0.extend(other.0);
     }
 
+    /// Adds a range; one that is empty, as a gap is in which nothing was missed, adds nothing.
     pub(crate) fn push(&mut self, range: RangeInclusive<u64>) {
-        self.0.push(range);
+        self.0.extend(Some(range).filter(|range| !range.is_empty()));
     }
 
     /// How many numbers there are, if none is in two ranges.
@@ -43,6 +44,9 @@ impl Numbers {
 
 impl fmt::Display for Numbers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
         let shown: Vec<String> =
             self.0.iter().map(|range| format!("{}-{}", range.start(), range.end())).collect();
         f.write_str(&shown.join(", "))
@@ -136,6 +140,16 @@ mod tests {
         let numbers = Numbers::parse("1-3, 7").unwrap();
         assert!([1, 3, 7].into_iter().all(|number| numbers.contains(number)));
         assert!([0, 4, 6, 8].into_iter().all(|number| !numbers.contains(number)));
+        assert_eq!(numbers.count(), 4);
         assert_eq!(Numbers::parse("1-x"), None);
+    }
+
+    #[test]
+    fn an_empty_gap_adds_nothing() {
+        let mut numbers = Numbers::default();
+        numbers.push(RangeInclusive::new(5, 4));
+        assert_eq!(numbers.to_string(), "none");
+        numbers.push(5..=6);
+        assert_eq!(numbers.to_string(), "5-6");
     }
 }
