@@ -23,8 +23,8 @@ use crate::{
 
 /// Messages encoded in one turn.
 const TURN_MESSAGES_MAX: usize = 4096;
-// Bodies under this size are cheaper to copy into the output than to reference from a vectored
-// write, by the first measurements; the benchmark of the output is to settle it.
+// Larger bodies are referred to from a vectored write and not copied, which matters most for what
+// a peer who does not read may cost. Where exactly copying gets dearer is not measured yet.
 const COPY_BODY_OCTETS_MAX: usize = 4096;
 
 impl Connection {
