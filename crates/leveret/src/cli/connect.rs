@@ -129,6 +129,15 @@ impl ConnectError {
         self.attempts.iter().all(|(_, error)| error.is_connection_refused())
     }
 
+    /// What the user can do about it, on a line of its own; empty where we do not know.
+    pub(crate) fn hint(&self) -> String {
+        if self.nobody_listens() && !self.hint.is_empty() {
+            format!("\n{}", self.hint)
+        } else {
+            String::new()
+        }
+    }
+
     /// Whether a broker was there and said no.
     pub(crate) fn is_answer(&self) -> bool {
         self.attempts
@@ -143,10 +152,7 @@ impl fmt::Display for ConnectError {
         for (url, error) in &self.attempts {
             write!(f, "; {url}: {error}")?;
         }
-        match self.hint {
-            hint if !hint.is_empty() && self.nobody_listens() => write!(f, "\n{hint}"),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 

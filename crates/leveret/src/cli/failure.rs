@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
 
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = .0.hint())]
     NoBroker(ConnectError),
 
     #[error("cannot host a broker")]

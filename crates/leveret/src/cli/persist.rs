@@ -2,6 +2,8 @@
 //!
 //! Knows when to try and when to give in; what a session is, its opener says.
 
+use std::fmt;
+
 use super::{
     Failure,
     backoff::Backoff,
@@ -31,6 +33,16 @@ impl OpenError {
             Self::Connect(error) => error.is_answer(),
             Self::Amqp(error) => reply_code(error).is_some(),
             Self::Failure(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => error.fmt(f),
+            Self::Amqp(error) => f.write_str(&reason(error)),
+            Self::Failure(failure) => failure.fmt(f),
         }
     }
 }
@@ -75,9 +87,9 @@ impl Patience {
 pub(crate) async fn open<S>(
     status: &Status,
     patience: Patience,
+    mut backoff: Backoff,
     mut session: impl AsyncFnMut() -> Result<S, OpenError>,
 ) -> Result<S, Failure> {
-    let mut backoff = Backoff::new();
     let mut told = false;
     loop {
         let error = match session().await {
@@ -86,7 +98,7 @@ pub(crate) async fn open<S>(
             Err(error) => error,
         };
         if !std::mem::replace(&mut told, true) {
-            status.say(format!(" [!] {}; trying again until it works", Failure::from(error)));
+            status.say(format!(" [!] {error}; trying again until it works"));
         }
         wait_before_retry(&mut backoff).await;
     }

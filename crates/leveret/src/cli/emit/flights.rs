@@ -37,19 +37,20 @@ impl Flights {
 
     /// When to poll again though nothing has landed.
     pub(crate) fn next_offer(&self) -> Option<Instant> {
-        self.next_offer.filter(|_| !self.outbox.is_empty())
+        self.next_offer.filter(|_| self.outbox.has_only_waiting())
     }
 
-    /// Sends what waits and counts what has landed; ready when anything has.
+    /// Sends what waits, if there is something to send with, and counts what has landed; ready when
+    /// anything has.
     pub(crate) fn poll(
         &mut self,
-        sender: &Sender,
+        sender: Option<&Sender>,
         now: Instant,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), lapin::Error>> {
         let mut moved = false;
         loop {
-            let sent = self.send(sender, now, cx);
+            let sent = sender.is_some_and(|sender| self.send(sender, now, cx));
             while let Some(Poll::Ready(landing)) = self.outbox.head().map(|flight| flight.poll(cx)) {
                 self.land(landing?, now);
                 moved = true;

@@ -5,6 +5,7 @@
 //! Invariant: the exit code is 0 only if the broker has confirmed every line that was read.
 
 mod account;
+mod blockage;
 mod flights;
 mod input;
 mod lines;
@@ -121,6 +122,7 @@ fn publisher(args: EmitArgs, status: Rc<Status>) -> Result<Publisher, Failure> {
         status,
         wait_for_broker: args.broker.wait_for_broker,
         judge: Judge::default(),
+        connected_before: false,
         waited_for_receiver: false,
     })
 }

@@ -47,6 +47,11 @@ impl<F> Outbox<F> {
         self.len() == 0
     }
 
+    /// Whether something waits and nothing is in flight.
+    pub(crate) fn has_only_waiting(&self) -> bool {
+        self.in_flight.is_empty() && !self.waiting.is_empty()
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.len() < self.bounds.lines && self.octets < self.bounds.octets
     }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::cli::{
     Failure,
+    backoff::Backoff,
     connect::{Connector, reason, reply_code},
     exchange::Ensured,
     persist::{self, OpenError, Patience},
@@ -26,6 +27,7 @@ pub(crate) struct Publisher {
     pub(crate) status: Rc<Status>,
     pub(crate) wait_for_broker: bool,
     pub(crate) judge: Judge,
+    pub(crate) connected_before: bool,
     /// Asked of the receivers once: after it they come and go as they like.
     pub(crate) waited_for_receiver: bool,
 }
@@ -58,13 +60,14 @@ impl Publisher {
     /// Opens a session, and takes in what fits meanwhile unless the first try is the only one.
     async fn open(&mut self, patience: Patience) -> Result<Result<Session, End>, Failure> {
         let Self { connector, target, work, status, .. } = self;
-        let opening =
-            persist::open(status, patience, async || match Session::open(connector, target).await {
+        let opening = persist::open(status, patience, Backoff::SENDER, async || {
+            match Session::open(connector, target).await {
                 Err(OpenError::Amqp(error)) if is_hopeless(&error) => {
                     Err(OpenError::Failure(Failure::Refused(reason(&error))))
                 }
                 opened => opened,
-            });
+            }
+        });
         tokio::select! {
             biased;
             end = work.wait_without_session(patience != Patience::None) => Ok(Err(end)),
@@ -74,6 +77,7 @@ impl Publisher {
 
     async fn send(&mut self, mut session: Session) -> Next {
         self.announce(&session);
+        self.connected_before = true;
         self.wait_for_receiver();
         let confirmed = self.work.flights.account.confirmed;
         let end = self.work.send_on(&mut session).await;
@@ -99,11 +103,19 @@ impl Publisher {
                  headers; --exchange-type names another type"
             ));
         }
-        let again: Vec<u64> = self.work.flights.outbox.to_send_again().collect();
-        if !again.is_empty() {
-            let (count, lines) = (again.len(), ranges(again.into_iter()));
-            self.status
-                .say(format!(" [*] connected to {}; sending {count} lines again: {lines}", session.link.url));
+        if self.connected_before {
+            self.status.say(self.reconnected(session));
+        }
+    }
+
+    fn reconnected(&self, session: &Session) -> String {
+        let (again, url) = (&self.work.flights.outbox, &session.link.url);
+        match again.to_send_again().count() {
+            0 => format!(" [*] connected to {url}"),
+            count => {
+                let lines = ranges(again.to_send_again());
+                format!(" [*] connected to {url}; sending {count} lines again: {lines}")
+            }
         }
     }
 

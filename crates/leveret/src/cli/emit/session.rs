@@ -71,8 +71,9 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) async fn open(connector: &mut Connector, target: &Arc<Target>) -> Result<Self, OpenError> {
         let link = connector.connect().await?;
-        let news = NewsStream(Box::pin(link.connection.events_listener()));
         let exchange = exchange::ensure(&link.connection, &target.exchange, &target.exchange_type).await?;
+        // Not sooner: that an exchange was not found is an event of the connection too.
+        let news = NewsStream(Box::pin(link.connection.events_listener()));
         let channel = link.connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let sender = Sender { channel, target: Arc::clone(target) };

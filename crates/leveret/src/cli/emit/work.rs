@@ -15,6 +15,7 @@ use tokio::time;
 
 use super::{
     account::Account,
+    blockage::Blockage,
     flights::Flights,
     input::{Batch, Input},
     lines::{Item, Line},
@@ -103,22 +104,26 @@ impl Work {
 
     /// Sends on `session` until everything has its end or the session is lost.
     pub(crate) async fn send_on(&mut self, session: &mut Session) -> End {
-        let mut blocked = false;
+        let mut blockage = Blockage::default();
         loop {
+            let blocked = blockage.is_on();
             self.admit(blocked);
             if let Some(end) = self.end(Instant::now()) {
                 return end;
             }
+            blockage.say(Instant::now()).into_iter().for_each(|line| self.status.say(line));
             let (deadline, wants) = (self.deadline(blocked), self.wants_input(blocked));
+            let deadline = blockage.said_at().into_iter().fold(deadline, Instant::min);
+            let sender = (!blocked).then_some(&session.sender);
             tokio::select! {
                 biased;
                 () = self.stop.requested() => self.stop_asked().await,
                 news = session.news.next() => match news {
                     News::Lost(error) => return End::Lost(error),
-                    News::Blocked(reason) => blocked = self.say_blocked(&reason),
-                    News::Unblocked => blocked = self.say_unblocked(),
+                    News::Blocked(reason) => blockage.begin(reason, Instant::now()),
+                    News::Unblocked => blockage.end().into_iter().for_each(|line| self.status.say(line)),
                 },
-                moved = poll_fn(|cx| self.flights.poll(&session.sender, Instant::now(), cx)), if !blocked => match moved {
+                moved = poll_fn(|cx| self.flights.poll(sender, Instant::now(), cx)) => match moved {
                     Ok(()) => self.moved = Instant::now(),
                     Err(error) => return End::Lost(error),
                 },
@@ -184,7 +189,7 @@ impl Work {
             .then_some(self.moved + STALL)
             // Once it is over, only new lines and confirms make a difference.
             .filter(|stall| *stall > now);
-        let offer = self.flights.next_offer();
+        let offer = self.flights.next_offer().filter(|_| !stopped);
         [draw, stall, offer, self.stop_deadline, self.give_up_at()]
             .into_iter()
             .flatten()
@@ -280,19 +285,5 @@ impl Work {
                 Item::TooLong => self.read_too_long(),
             }
         }
-    }
-
-    fn say_unblocked(&self) -> bool {
-        self.status.say(" [*] the broker takes messages again");
-        false
-    }
-
-    fn say_blocked(&self, reason: &str) -> bool {
-        let then = match self.on_blocked {
-            OnBlocked::Wait => "waiting",
-            OnBlocked::Drop => "dropping what does not fit",
-        };
-        self.status.say(format!(" [!] the broker takes no messages now ({reason}); {then}"));
-        true
     }
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::cli::{
     Failure,
+    backoff::Backoff,
     connect::Connector,
     exchange::Ensured,
     persist::{self, Patience},
@@ -45,7 +46,7 @@ impl Receiver {
         tokio::select! {
             biased;
             finish = desk.wait_without_session() => Ok(Err(finish)),
-            session = persist::open(&status, patience, async || Session::open(connector, subscription).await) => {
+            session = persist::open(&status, patience, Backoff::RECEIVER, async || Session::open(connector, subscription).await) => {
                 session.map(Ok)
             }
         }
