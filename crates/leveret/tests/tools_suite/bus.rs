@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use leveret::Broker;
+use leveret::{Broker, BrokerBuilder};
 
 use crate::{proxy::Proxy, tool::Tool};
 
@@ -26,6 +26,11 @@ impl Bus {
         let number = EXCHANGES.fetch_add(1, Ordering::Relaxed);
         let url = broker_url();
         Self { direct_url: url.clone(), url, exchange: format!("tools-{}-{number}", process::id()) }
+    }
+
+    /// An exchange on a broker of the test's own.
+    pub(crate) fn on(broker: &Broker) -> Self {
+        Self { url: broker.amqp_uri(), direct_url: broker.amqp_uri(), exchange: "logs".to_owned() }
     }
 
     /// The same exchange by way of a proxy that can be cut.
@@ -55,11 +60,12 @@ impl Bus {
 
 /// One broker serves all tests of a run.
 fn broker_url() -> String {
-    static BROKER: LazyLock<Broker> = LazyLock::new(start_broker);
+    static BROKER: LazyLock<Broker> = LazyLock::new(|| start(Broker::builder()));
     std::env::var("LEVERET_TEST_AMQP_URL").unwrap_or_else(|_| BROKER.amqp_uri())
 }
 
-fn start_broker() -> Broker {
+/// A broker that is set up as no other test's.
+pub(crate) fn start(builder: BrokerBuilder) -> Broker {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime to wait in");
-    runtime.block_on(Broker::builder().start()).expect("a port is free")
+    runtime.block_on(builder.start()).expect("a port is free")
 }

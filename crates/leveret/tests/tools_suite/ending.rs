@@ -32,11 +32,11 @@ fn count_and_idle_timeout_end_a_receiver() {
     let bus = Bus::new();
     bus.tool("receive").args(["--idle-timeout", "100ms"]).start_waiting().end().expect_code(0);
 
-    let receive = bus.tool("receive").args(["--idle-timeout", "1s", "--count", "2"]).start_waiting();
+    let receive = bus.tool("receive").args(["--idle-timeout", "4s", "--count", "2"]).start_waiting();
     bus.tool("emit").arg("only one").run(b"").expect_code(0);
     let ended = receive.end().expect_code(8);
     assert_eq!(ended.stdout, b"only one\n");
-    ended.said("no message for 1s, and 1 still to come");
+    ended.said("no message for 4s, and 1 still to come");
 
     let receive = bus.tool("receive").args(["-c", "2"]).start_waiting();
     bus.tool("emit").args(["a", "b", "c"]).run(b"").expect_code(0);

@@ -8,8 +8,10 @@ use std::{
     thread,
 };
 
+use leveret::Broker;
+
 use crate::{
-    bus::Bus,
+    bus::{self, Bus},
     lines::{numbered, numbers, ranges},
     proxy::Proxy,
     tool::{Ended, PATIENCE, Running},
@@ -153,6 +155,15 @@ fn a_cut_connection_costs_a_receiver_an_announced_gap_and_nothing_else() {
 }
 
 #[test]
+fn an_exchange_that_does_not_exist_costs_no_connection() {
+    let bus = Bus::new();
+    let mut emit = bus.tool("emit").stdin(Stdio::piped()).start();
+    emit.stdin().write_all(b"1\n2\n").expect("it reads");
+    let ended = emit.end().expect_code(0);
+    assert_eq!(ended.stderr.len(), 1, "a missing exchange is nothing to speak of: {:?}", ended.stderr);
+}
+
+#[test]
 fn lines_wait_for_a_broker_that_is_away() {
     let (bus, proxy) = Bus::by_proxy();
     let (mut emit, mut stdin) = connected(&bus, &[]);
@@ -195,6 +206,42 @@ fn wait_holds_up_the_feeder_and_loses_nothing() {
     feeder.join().expect("it only writes");
     let emit = emit.end().expect_code(0);
     assert_eq!((emit.account("confirmed"), emit.account("dropped")), (200_001, 0));
+}
+
+#[test]
+fn a_line_that_the_broker_refuses_is_found_and_the_others_arrive() {
+    let broker = bus::start(Broker::builder().message_octets_max(1000));
+    let bus = Bus::on(&broker);
+    let receive = bus.tool("receive").args(["-c", "200"]).start_waiting();
+    let mut input = numbered(1..=100);
+    input.extend_from_slice(&[b"x".repeat(1001), b"\n".to_vec()].concat());
+    input.extend(numbered(101..=200));
+    let emit = bus.tool("emit").run(&input).expect_code(5);
+    emit.said("line 101 was refused: PRECONDITION_FAILED");
+    emit.said("read 201, confirmed 200, returned 0, dropped 0, not confirmed 1");
+    let arrived: BTreeSet<u64> = numbers(&receive.end().expect_code(0).stdout).into_iter().collect();
+    // What was behind the refused line is sent again, so some of the 200 may be repeats.
+    assert!(arrived.is_superset(&(1..=100).collect()), "{arrived:?}");
+}
+
+#[test]
+fn a_broker_that_blocks_holds_lines_up_until_it_has_room() {
+    let broker = bus::start(Broker::builder().memory_watermark_octets(2 << 20));
+    let bus = Bus::on(&broker);
+    // A receiver that is not read from lets its queue grow over the watermark.
+    let mut receive = bus.tool("receive").start_waiting();
+    let mut emit = bus.tool("emit").stdin(Stdio::piped()).start();
+    let mut stdin = emit.stdin();
+    let line = [b"x".repeat(9_999), b"\n".to_vec()].concat();
+    let feeder = thread::spawn(move || stdin.write_all(&line.repeat(2000)).expect("it reads in the end"));
+    emit.wait_for("the broker takes no messages now");
+    let mut stdout = receive.stdout();
+    let drain = thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()).expect("a pipe"));
+    emit.wait_for("takes messages again");
+    feeder.join().expect("it only writes");
+    emit.end().expect_code(0).said("read 2000, confirmed 2000");
+    receive.interrupt().expect_code(0);
+    drain.join().expect("it only reads");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{fs, io::Write};
 
 use rustix::process::Signal;
 
-use crate::{bus::Bus, pty::Pty, straight::wait_for_len};
+use crate::{bus::Bus, pty::Pty, straight::wait_for_len, tool::Tool};
 
 #[test]
 fn a_file_is_appended_to_and_a_torn_line_is_ended_and_reported() {
@@ -66,6 +66,24 @@ fn a_full_disk_has_a_code_of_its_own() {
 
     let missing = bus.tool("receive").args(["--file", "/nowhere/at/all"]).run(b"").expect_code(6);
     missing.said("cannot write to /nowhere/at/all");
+}
+
+#[test]
+fn a_line_that_finds_no_room_is_not_left_torn() {
+    let bus = Bus::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    let receive = Tool::with_short_files("receive", 2)
+        .args(["-u", &bus.url, "-e", &bus.exchange, "--file"])
+        .arg(&path)
+        .start_waiting();
+    let input: Vec<u8> = (0..100).flat_map(|number| format!("{number:0>99}\n").into_bytes()).collect();
+    bus.tool("emit").run(&input).expect_code(0);
+    let ended = receive.end().expect_code(7);
+    ended.said("octets of a torn line were taken back");
+    let written = fs::read(&path).expect("there");
+    assert_eq!(written.len() % 100, 0, "whole lines");
+    assert!(!written.is_empty() && input.starts_with(&written));
 }
 
 #[test]

@@ -19,12 +19,22 @@ pub(crate) struct Tool(Command);
 
 impl Tool {
     pub(crate) fn new(subcommand: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-        command
-            .arg(subcommand)
-            .env_remove("AMQP_URL")
-            .env_remove("NO_COLOR")
-            .env_remove("LEVERET_EMBEDDED_ADDRESS");
+        Self::by(Command::new(env!("CARGO_BIN_EXE_leveret")), subcommand)
+    }
+
+    /// A tool that may write no file longer than so many blocks of 512 octets.
+    pub(crate) fn with_short_files(subcommand: &str, blocks: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_leveret")]);
+        Self::by(shell, subcommand)
+    }
+
+    fn by(mut command: Command, subcommand: &str) -> Self {
+        command.arg(subcommand);
+        for variable in ["AMQP_URL", "NO_COLOR", "LEVERET_EMBEDDED_ADDRESS"] {
+            command.env_remove(variable);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command)
     }
