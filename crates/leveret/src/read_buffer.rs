@@ -49,19 +49,19 @@ impl Remainder {
         }
         BUFFER.with_borrow_mut(|buffer| {
             let kept = self.octets.len();
-            buffer.clear();
-            buffer.append(&mut self.octets);
-            buffer.resize(kept + READ_OCTETS, 0);
-            match stream.try_read(&mut buffer[kept..]) {
+            let end = kept + READ_OCTETS;
+            // It only grows, because to fill it with zeros for each read costs more than the read.
+            if buffer.len() < end {
+                buffer.resize(end, 0);
+            }
+            buffer[..kept].copy_from_slice(&self.octets);
+            match stream.try_read(&mut buffer[kept..end]) {
                 Ok(0) => Read::Closed,
                 Ok(octets) => {
                     self.hand_in(&buffer[..kept + octets], connection, now);
                     Read::Some
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.octets = buffer[..kept].to_vec();
-                    Read::Nothing
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
                 Err(_) => Read::Closed,
             }
         })
