@@ -7,8 +7,12 @@
 
 mod support;
 
+mod consumers;
 mod errors;
 mod exchanges;
 mod frames;
 mod handshake;
+mod publish;
 mod queues;
+mod settle;
+mod transactions;
