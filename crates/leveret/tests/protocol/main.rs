@@ -7,11 +7,14 @@
 
 mod support;
 
+mod alarm;
 mod consumers;
 mod errors;
 mod exchanges;
 mod frames;
 mod handshake;
+mod heartbeats;
+mod misc;
 mod publish;
 mod queues;
 mod settle;
