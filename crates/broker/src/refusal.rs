@@ -66,7 +66,7 @@ pub enum Refusal {
     #[error("user_id property set to '{claimed}' but authenticated user was '{user}'")]
     WrongUserId { claimed: String, user: String },
     #[error("invalid expiration '{expiration}': {reason}")]
-    InvalidExpiration { expiration: String, reason: &'static str },
+    InvalidExpiration { expiration: String, reason: String },
     #[error("invalid message: {0}")]
     InvalidMessage(String),
     #[error("{0}")]

@@ -17,8 +17,6 @@ use tokio::net::TcpStream;
 const READ_OCTETS: usize = 128 * 1024;
 
 thread_local! {
-    /// Grows to one read behind the longest remainder, which is less than a frame, and is never
-    /// cleared: what a read brings is written over.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -51,12 +49,13 @@ impl Remainder {
         }
         BUFFER.with_borrow_mut(|buffer| {
             let kept = self.octets.len();
-            let octets_needed = kept + READ_OCTETS;
-            if buffer.len() < octets_needed {
-                buffer.resize(octets_needed, 0);
+            let end = kept + READ_OCTETS;
+            // It only grows, because to fill it with zeros for each read costs more than the read.
+            if buffer.len() < end {
+                buffer.resize(end, 0);
             }
             buffer[..kept].copy_from_slice(&self.octets);
-            match stream.try_read(&mut buffer[kept..octets_needed]) {
+            match stream.try_read(&mut buffer[kept..end]) {
                 Ok(0) => Read::Closed,
                 Ok(octets) => {
                     self.hand_in(&buffer[..kept + octets], connection, now);

@@ -313,10 +313,31 @@ fn check_not_built(properties: &Properties<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Milliseconds that a message may live at most, as in RabbitMQ: ten years.
+const EXPIRATION_MILLIS_MAX: u64 = 315_360_000_000;
+
+/// A decimal number with or without a sign, and nothing behind it.
 fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
-    if !expiration.is_empty() && expiration.iter().all(u8::is_ascii_digit) {
-        return Ok(());
+    let text = String::from_utf8_lossy(expiration).into_owned();
+    match expiration_fault(&text) {
+        None => Ok(()),
+        Some(reason) => Err(Refusal::InvalidExpiration { expiration: text, reason }),
     }
-    let expiration = String::from_utf8_lossy(expiration).into_owned();
-    Err(Refusal::InvalidExpiration { expiration, reason: "no_integer" })
+}
+
+fn expiration_fault(text: &str) -> Option<String> {
+    let (negative, unsigned) = match text.strip_prefix('-') {
+        Some(unsigned) => (true, unsigned),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let end = unsigned.find(|c: char| !c.is_ascii_digit()).unwrap_or(unsigned.len());
+    let (digits, leftover) = unsigned.split_at(end);
+    let number = if digits.is_empty() { digits } else { digits.trim_start_matches('0') };
+    match digits.parse::<u64>() {
+        _ if digits.is_empty() => Some("no_integer".to_owned()),
+        _ if !leftover.is_empty() => Some(format!("{{leftover_string,{leftover:?}}}")),
+        _ if negative && !number.is_empty() => Some(format!("{{value_negative,-{number}}}")),
+        Ok(millis) if millis <= EXPIRATION_MILLIS_MAX => None,
+        _ => Some(format!("{{value_too_large,{number}}}")),
+    }
 }

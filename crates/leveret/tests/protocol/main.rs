@@ -7,8 +7,15 @@
 
 mod support;
 
+mod alarm;
+mod consumers;
 mod errors;
 mod exchanges;
 mod frames;
 mod handshake;
+mod heartbeats;
+mod misc;
+mod publish;
 mod queues;
+mod settle;
+mod transactions;

@@ -54,6 +54,8 @@ impl Default for Login<'_> {
 /// A client.
 pub(crate) struct Client {
     stream: TcpStream,
+    /// For one read.
+    buffer: Box<[u8]>,
     input: Vec<u8>,
     /// Octets of the input that are used up.
     used: usize,
@@ -70,7 +72,8 @@ impl Client {
         stream.set_read_timeout(Some(READ_LIMIT)).expect("a socket has options");
         stream.set_write_timeout(Some(READ_LIMIT)).expect("a socket has options");
         let frame_max = Login::default().frame_max;
-        Self { stream, input: Vec::new(), used: 0, frame_max, confirmed: None, declared }
+        let buffer = vec![0; READ_OCTETS].into();
+        Self { stream, buffer, input: Vec::new(), used: 0, frame_max, confirmed: None, declared }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -291,14 +294,12 @@ impl Client {
             self.input.drain(..self.used);
             self.used = 0;
         }
-        let end = self.input.len();
-        self.input.resize(end + READ_OCTETS, 0);
-        let octets = match self.stream.read(&mut self.input[end..]) {
+        let octets = match self.stream.read(&mut self.buffer) {
             Ok(octets) => octets,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
             Err(error) => panic!("the broker was to say something: {error}"),
         };
-        self.input.truncate(end + octets);
+        self.input.extend_from_slice(&self.buffer[..octets]);
         octets > 0
     }
 
@@ -404,7 +405,7 @@ impl Client {
     /// Takes confirms for that many publishes, and returns their tags and whether they were taken.
     /// Returns of messages that come between them are left out.
     pub(crate) fn confirms(&mut self, count: usize) -> Vec<(u64, bool)> {
-        let mut confirms = Confirms::default();
+        let mut confirms = Confirms::after(self.confirmed.unwrap_or(0));
         while confirms.settled.len() < count {
             confirms.add(&self.next());
         }
@@ -439,15 +440,19 @@ impl Client {
 }
 
 /// Confirms expanded: what `multiple` covers, each tag once.
-#[derive(Default)]
-struct Confirms {
-    settled: BTreeMap<u64, bool>,
-    /// Up to here `multiple` reached.
+pub(crate) struct Confirms {
+    pub(crate) settled: BTreeMap<u64, bool>,
+    /// Up to here all is settled.
     through: u64,
 }
 
 impl Confirms {
-    fn add(&mut self, said: &Said) {
+    /// Confirms of a channel that has had those up to `through`.
+    pub(crate) const fn after(through: u64) -> Self {
+        Self { settled: BTreeMap::new(), through }
+    }
+
+    pub(crate) fn add(&mut self, said: &Said) {
         match said.method() {
             Method::BasicAck(ack) => self.settle(ack.delivery_tag, ack.multiple, true),
             Method::BasicNack(nack) => self.settle(nack.delivery_tag, nack.multiple, false),

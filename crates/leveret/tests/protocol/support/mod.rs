@@ -9,7 +9,7 @@ mod peer;
 mod said;
 
 pub(crate) use self::{
-    client::{Client, Login, encode},
+    client::{Client, Confirms, Login, encode},
     methods::*,
     peer::Peer,
     said::Said,

@@ -40,6 +40,14 @@ impl Said {
         }
     }
 
+    /// The method's octets.
+    pub(crate) fn payload(&self) -> &[u8] {
+        match self {
+            Self::Method { payload, .. } => payload,
+            other => panic!("expected a method, the broker said: {other}"),
+        }
+    }
+
     pub(crate) fn content(&self) -> &ReceivedContent {
         match self {
             Self::Method { content: Some(content), .. } => content,
