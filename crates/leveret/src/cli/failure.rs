@@ -39,8 +39,8 @@ pub(crate) enum Failure {
     #[error("no message for {waited}, and {missing} still to come")]
     IdleBeforeCount { waited: humantime::Duration, missing: u64 },
 
-    #[error("{0}; {advice}", advice = listen_advice(.0))]
-    Listen(#[source] StartError),
+    #[error("{}", listen_text(.0))]
+    Listen(StartError),
 
     #[error("cannot read the lines to send")]
     Input(#[source] io::Error),
@@ -75,11 +75,13 @@ impl Failure {
     }
 }
 
-/// What to do about a broker that does not start.
-fn listen_advice(error: &StartError) -> &'static str {
-    match error {
+/// Why a broker does not start, and what to do about it, in one line.
+fn listen_text(error: &StartError) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let advice = match error {
         StartError::AddressInUse { .. } => "stop it, or choose another address with --listen ADDRESS:PORT",
         StartError::Listen { .. } => "is it an address of this machine, and may you listen there?",
         StartError::Threads { .. } => "is there a limit on threads or memory?",
-    }
+    };
+    format!("{error}{cause}; {advice}")
 }
