@@ -246,8 +246,7 @@ impl Connection {
         if !requeue {
             return Err(Refusal::NotImplemented("requeue=false".to_owned()));
         }
-        let mut taken = Vec::new();
-        self.channel(channel).unacked.take_through(0, &mut taken)?;
+        let taken = self.take_recoverable(channel);
         self.requeue(channel, &taken);
         if confirmed {
             self.say(channel, basic::RecoverOk {});

@@ -44,14 +44,19 @@ impl From<UnknownDeliveryTag> for Refusal {
 impl Connection {
     /// `basic.ack`, and `basic.nack` and `basic.reject` without requeue.
     pub(super) fn acknowledge(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<(), Refusal> {
-        let mut taken = self.take_unacked(channel, tag, multiple)?;
+        let taken = self.take_unacked(channel, tag, multiple)?;
+        self.free(channel, taken);
+        Ok(())
+    }
+
+    /// Deliveries are settled for good.
+    pub(super) fn free(&mut self, channel: u16, mut taken: Vec<Delivery>) {
         for delivery in taken.drain(..) {
             self.settles.freed.push(delivery.location);
             self.settles.count(delivery.source);
             self.give_back_credit(channel, &delivery);
         }
         self.settles.taken = taken;
-        Ok(())
     }
 
     /// `basic.nack` and `basic.reject` with requeue.

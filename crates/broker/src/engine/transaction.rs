@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use leveret_wire::{ShortStr, method::tx};
 
-use super::connection::Connection;
+use super::{connection::Connection, sources::Delivery};
 use crate::{
     Refusal,
     session::{ChannelMode, Publish},
@@ -24,11 +24,10 @@ struct HeldPublish {
     body: Box<[u8]>,
 }
 
-/// An acknowledgement that is held back.
-#[derive(Debug, Clone, Copy)]
+/// Deliveries whose acknowledgement is held back, as it named them when it came.
+#[derive(Debug)]
 struct HeldSettle {
-    tag: u64,
-    multiple: bool,
+    tags: Vec<u64>,
     requeue: bool,
 }
 
@@ -93,13 +92,13 @@ impl Connection {
     ) -> Result<(), Refusal> {
         let open = self.channel(channel);
         if matches!(open.mode, ChannelMode::Transaction) {
-            let tags = open.unacked.tags(tag, multiple)?;
+            let mut tags = open.unacked.tags(tag, multiple)?;
             let held = &mut open.data.transaction;
             if held.settled_tags.contains(&tag) {
                 return Err(Refusal::UnknownDeliveryTag(tag));
             }
-            held.settled_tags.extend(tags);
-            held.settles.push(HeldSettle { tag, multiple, requeue });
+            tags.retain(|tag| held.settled_tags.insert(*tag));
+            held.settles.push(HeldSettle { tags, requeue });
             return Ok(());
         }
         if requeue {
@@ -115,13 +114,8 @@ impl Connection {
             // An exchange that was deleted since takes its messages along.
             let _gone = self.publish_committed(publish.as_publish(channel));
         }
-        for settle in held.settles {
-            let HeldSettle { tag, multiple, requeue } = settle;
-            if requeue {
-                self.reject_to_queue(channel, tag, multiple)?;
-            } else {
-                self.acknowledge(channel, tag, multiple)?;
-            }
+        for settle in &held.settles {
+            self.settle_held(channel, settle);
         }
         self.flush_settles();
         self.flush_publishes();
@@ -131,6 +125,27 @@ impl Connection {
         }
         self.say(channel, tx::CommitOk {});
         Ok(())
+    }
+
+    fn settle_held(&mut self, channel: u16, held: &HeldSettle) {
+        let unacked = &mut self.channel(channel).unacked;
+        let take = |tag: &u64| unacked.take(*tag).expect("what a transaction settles stays unacknowledged");
+        let taken: Vec<_> = held.tags.iter().map(take).collect();
+        if held.requeue {
+            self.flush_settles();
+            self.requeue(channel, &taken);
+        } else {
+            self.free(channel, taken);
+        }
+    }
+
+    /// Takes all deliveries but those that a transaction settles when it is committed.
+    pub(super) fn take_recoverable(&mut self, channel: u16) -> Vec<Delivery> {
+        let open = self.channel(channel);
+        let tags = open.unacked.tags(0, true).expect("tag 0 names all there are");
+        let settled = &open.data.transaction.settled_tags;
+        let recoverable = tags.iter().filter(|tag| !settled.contains(tag));
+        recoverable.map(|tag| open.unacked.take(*tag).expect("it was just listed")).collect()
     }
 
     pub(super) fn roll_back(&mut self, channel: u16) -> Result<(), Refusal> {

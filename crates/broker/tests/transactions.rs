@@ -1,0 +1,63 @@
+//! What a transaction settles is what its acknowledgements named when they came.
+
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod client;
+
+use client::{Client, FRAME_OCTETS_MAX};
+use leveret_wire::{ContentHeader, FrameKind, Method, decode_frame, method::basic, method::tx, write_frame};
+
+/// A transactional channel with so many messages in the queue.
+fn transactional(messages: usize) -> Client {
+    let mut client = Client::opened();
+    client.call(1, tx::Select {});
+    for _ in 0..messages {
+        let mut octets = Vec::new();
+        let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+        Method::from(publish).write_frame(1, &mut octets);
+        let header = ContentHeader { class_id: basic::CLASS_ID, body_octets: 0, property_octets: &[0, 0] };
+        write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
+        client.send(&octets);
+    }
+    client.call(1, tx::Commit {});
+    client
+}
+
+/// The methods that are said in answer, by their names.
+fn names(said: &[u8]) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    let mut rest = said;
+    while let Some((frame, octets)) = decode_frame(rest, FRAME_OCTETS_MAX).unwrap() {
+        if frame.kind == FrameKind::Method {
+            names.push(Method::decode(frame.payload).unwrap().name());
+        }
+        rest = &rest[octets..];
+    }
+    names
+}
+
+fn get(client: &mut Client) -> Vec<&'static str> {
+    names(&client.call(1, basic::Get { queue: "q".into(), ..Default::default() }))
+}
+
+#[test]
+fn an_acknowledgement_of_everything_leaves_out_what_comes_later() {
+    let mut client = transactional(2);
+    assert_eq!(get(&mut client), ["BasicGetOk"]);
+    client.call(1, basic::Ack { delivery_tag: 0, multiple: true });
+    assert_eq!(get(&mut client), ["BasicGetOk"]);
+    assert_eq!(names(&client.call(1, tx::Commit {})), ["TxCommitOk"]);
+    client.call(1, basic::Recover { requeue: true });
+    assert_eq!(get(&mut client), ["BasicGetOk"], "the second message was not acknowledged");
+    assert_eq!(get(&mut client), ["BasicGetEmpty"]);
+}
+
+#[test]
+fn recovering_leaves_out_what_a_transaction_settles() {
+    let mut client = transactional(1);
+    assert_eq!(get(&mut client), ["BasicGetOk"]);
+    client.call(1, basic::Ack { delivery_tag: 1, multiple: false });
+    client.call(1, basic::Recover { requeue: true });
+    assert_eq!(get(&mut client), ["BasicGetEmpty"], "the delivery is still under way");
+    assert_eq!(names(&client.call(1, tx::Commit {})), ["TxCommitOk"]);
+    assert_eq!(client.engine.memory_octets(), 0);
+}
