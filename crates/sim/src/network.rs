@@ -92,12 +92,16 @@ impl Pipe {
         self.down.len() < self.window_octets
     }
 
-    /// Writes some of the output, which must be what was overheard. Returns how much.
+    /// Writes some of the output, which must be what was overheard; all of it, however little
+    /// room there is, when that is asked for. Returns how much.
     ///
     /// # Errors
     /// When it is something else.
     pub fn write(&mut self, output: &Output, octets_max: usize) -> Checked<usize> {
-        let room = self.window_octets.saturating_sub(self.down.len()).min(octets_max);
+        let room = match octets_max {
+            usize::MAX => usize::MAX,
+            octets_max => self.window_octets.saturating_sub(self.down.len()).min(octets_max),
+        };
         let octets: Vec<u8> = output.parts().flatten().copied().take(room).collect();
         if !self.unwritten.drain(..octets.len()).eq(octets.iter().copied()) {
             return Err(Violation::new("the output changed between a turn and the write"));

@@ -95,6 +95,11 @@ pub fn run(seed: u64, settings: Settings) -> Result<Report, Box<Failure>> {
         Err(panic) => panic_text(&*panic),
     };
     let trace = world.trace.tail();
+    if std::env::var_os("SIM_DEBUG").is_some() {
+        eprintln!("{:#?}", world.plan);
+        eprintln!("octets {} chunks {}", world.engine.memory_octets(), world.engine.chunk_count());
+        eprintln!("then {:?}", world.count_queues());
+    }
     // An engine that panicked may not be taken apart any more.
     std::mem::forget(world);
     Err(Box::new(Failure { seed, settings, text, trace }))

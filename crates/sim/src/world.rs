@@ -69,7 +69,8 @@ impl World {
     }
 
     fn add(&mut self, client: Client) {
-        let link = Link::new(&self.engine, client, self.plan.window_octets, self.now);
+        let mut link = Link::new(&self.engine, client, self.plan.window_octets, self.now);
+        link.post();
         self.trace.step(format_args!("client {} connects as {:?}", link.key.0, link.client.role));
         self.model.connected(link.key, self.now.monotonic_millis);
         self.links.push(link);
@@ -144,6 +145,10 @@ impl World {
         self.trace.octets(&said);
         let circumstances = self.circumstances(at, was_alarmed);
         let key = self.links[at].key;
+        if std::env::var_os("SIM_DEBUG").is_some() {
+            dump("took", key.0, &input[..taken]);
+            dump("said", key.0, &said);
+        }
         self.model.received(key, &input[..taken], &said, circumstances)?;
         if self.links[at].is_closed && taken < input.len() && !paused {
             return self.cut(at);
@@ -157,7 +162,7 @@ impl World {
         let link = &mut self.links[at];
         link.take_due();
         let key = link.key;
-        let dies = self.model.dies_by_clock(key, now_millis);
+        let dies = self.model.dies_by_clock(key, now_millis, self.is_stopping);
         if self.is_stopping {
             self.model.stopped(key);
         }
@@ -172,7 +177,10 @@ impl World {
         }
         self.trace.octets(&said);
         let circumstances = self.circumstances(at, was_alarmed);
-        if dies && !self.is_stopping {
+        if std::env::var_os("SIM_DEBUG").is_some() {
+            dump("said", key.0, &said);
+        }
+        if dies {
             self.check_dead(at)?;
             self.model.died(key);
         } else {
@@ -324,5 +332,29 @@ impl World {
 
     pub(crate) fn place_of(&self, number: u32) -> Option<usize> {
         self.links.iter().position(|link| link.key.0 == number)
+    }
+}
+
+fn dump(what: &str, key: u32, octets: &[u8]) {
+    let mut rest = octets;
+    while let Ok(Some((frame, taken))) = leveret_wire::decode_frame(rest, 1 << 20) {
+        match frame.kind {
+            leveret_wire::FrameKind::Method => eprintln!(
+                "DBG {key} {what} ch{} {:?}",
+                frame.channel,
+                leveret_wire::Method::decode(frame.payload)
+            ),
+            leveret_wire::FrameKind::Header => {
+                let id = leveret_wire::ContentHeader::decode(frame.payload).ok().and_then(|h| {
+                    leveret_wire::Properties::decode(h.property_octets).ok().and_then(|p| p.timestamp)
+                });
+                eprintln!("DBG {key} {what} ch{} header id {id:?}", frame.channel);
+            }
+            kind => eprintln!("DBG {key} {what} ch{} {kind:?} {}", frame.channel, frame.payload.len()),
+        }
+        rest = &rest[taken..];
+    }
+    if !rest.is_empty() {
+        eprintln!("DBG {key} {what} rest {:?}", &rest[..rest.len().min(20)]);
     }
 }

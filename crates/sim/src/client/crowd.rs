@@ -10,6 +10,10 @@ use super::{Client, Mode};
 const QUEUE: &str = "flood";
 /// The exchange that leads to all queues of all hoarders.
 const EXCHANGE: &str = "flood-fan";
+/// Messages that such a client publishes.
+const MESSAGES_MAX: u32 = 24_000;
+/// Consumers that it starts.
+const CONSUMERS_MAX: u32 = 600;
 
 impl Client {
     fn crowd_channel(&mut self) -> Option<u16> {
@@ -39,7 +43,7 @@ impl Client {
     }
 
     fn declare_many(&mut self, number: u16) {
-        if self.tags > 600 {
+        if self.tags > CONSUMERS_MAX {
             return;
         }
         let no_ack = self.random.percent(50);
@@ -54,7 +58,7 @@ impl Client {
     }
 
     fn consume_many(&mut self, number: u16) {
-        if self.tags > 600 {
+        if self.tags > CONSUMERS_MAX {
             return;
         }
         let prefetch_count = u16::try_from(self.random.between(1, 20)).expect("prefetches are small");
@@ -73,9 +77,9 @@ impl Client {
 
     pub(super) fn flood(&mut self) {
         let Some(number) = self.crowd_channel() else { return };
-        match self.random.below(24) {
-            0..6 => self.publish_many(number),
-            6..9 => self.publish_to_all(number),
+        match self.random.below(40) {
+            0..4 if self.messages < MESSAGES_MAX => self.publish_many(number),
+            6..9 if self.messages < MESSAGES_MAX => self.publish_to_all(number),
             9 if self.random.percent(30) => {
                 self.say(number, queue::Purge { queue: QUEUE.into(), ..Default::default() });
             }
@@ -90,7 +94,7 @@ impl Client {
     }
 
     fn publish_many(&mut self, number: u16) {
-        let count = *self.random.pick(&[300, 3_000, 3_000, 22_000]);
+        let count = *self.random.pick(&[300, 300, 3_000, 3_000, 22_000]);
         for _ in 0..count {
             self.publish_small(number, "", QUEUE);
         }

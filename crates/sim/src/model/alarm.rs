@@ -13,10 +13,13 @@ impl Model {
 
     pub(super) fn hear_blocked(&mut self, turn: &mut Turn<'_>) -> Checked {
         self.counts.note(Event::Blocked);
-        let connection = self.connection_mut(turn.connection);
+        let key = turn.connection;
+        let mut channels = self.channels.range((key, 0)..=(key, u16::MAX));
+        let began = channels.any(|(_, channel)| channel.begun.is_some());
+        let connection = self.connection_mut(key);
         ensure!(connection.capabilities.connection_blocked, "a client hears of blocking that did not ask to");
         ensure!(!connection.blocked, "a client is blocked twice");
-        ensure!(turn.published, "a client is blocked that did not publish");
+        ensure!(turn.published || turn.began_content || began, "a client is blocked that did not publish");
         connection.blocked = true;
         Ok(())
     }

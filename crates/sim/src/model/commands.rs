@@ -151,6 +151,7 @@ impl Model {
         payload: &[u8],
     ) -> Checked {
         let key = (turn.connection, number);
+        turn.began_content = true;
         let Some(channel) = self.channels.get_mut(&key) else {
             return self.expect_refusal(turn, 0, (0, 0), Verdict::refused(ReplyCode::UnexpectedFrame));
         };

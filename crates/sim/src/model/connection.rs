@@ -194,6 +194,15 @@ impl Channel {
         }
     }
 
+    /// Messages that are held for this channel outside of queues.
+    pub(super) fn messages_held(&self) -> usize {
+        let transacted = match &self.mode {
+            Mode::Transaction { publishes, .. } => publishes.len(),
+            _ => 0,
+        };
+        self.unacked.len() + transacted + usize::from(self.begun.is_some())
+    }
+
     pub(super) fn take_unacked(&mut self, tag: u64) -> Held {
         let held = self.unacked.remove(&tag).expect("the caller looked the tag up");
         self.shared_limit.held -= u64::from(held.counts_in_limit);

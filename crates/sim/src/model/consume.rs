@@ -20,6 +20,8 @@ pub(super) struct Consumer {
     pub(super) prefetch: u16,
     /// Deliveries heard and not settled.
     pub(super) unacked: u64,
+    /// Deliveries heard since its connection had nothing left to send.
+    pub(super) heard: u64,
     /// Its queue is gone and its client was not told yet.
     pub(super) lost: bool,
     /// Its channel is being taken down in slices.
@@ -88,6 +90,7 @@ impl Model {
             exclusive: consume.exclusive,
             prefetch: channel.prefetch,
             unacked: 0,
+            heard: 0,
             lost: false,
             going: false,
         };

@@ -42,7 +42,9 @@ impl Model {
             content,
         )?;
         self.check_tag(key, deliver.delivery_tag)?;
-        if self.consumers[&consumer].no_ack {
+        let state = self.consumers.get_mut(&consumer).expect("it was just looked up");
+        state.heard += 1;
+        if state.no_ack {
             return Ok(());
         }
         self.hold(key, queue, position, waiting, Some(consumer));

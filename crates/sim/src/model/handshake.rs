@@ -47,7 +47,6 @@ impl Model {
             (Phase::StartOk, Ok(Method::ConnectionStartOk(start_ok))) => self.start_ok(turn, &start_ok),
             (Phase::TuneOk, Ok(Method::ConnectionTuneOk(tune_ok))) => self.tune_ok(turn, tune_ok),
             (Phase::Open, Ok(Method::ConnectionOpen(open))) => self.open(turn, &open),
-            (_, Ok(Method::ConnectionClose(_))) => self.close_early(turn),
             _ => self.fall_silent(turn),
         }
     }
@@ -56,17 +55,6 @@ impl Model {
         self.counts.note(Event::HandshakeDrop);
         let until_millis = turn.circumstances.now_millis + SILENCE_MILLIS;
         self.connection_mut(turn.connection).phase = Phase::Silent { until_millis };
-        Ok(())
-    }
-
-    fn close_early(&mut self, turn: &mut Turn<'_>) -> Checked {
-        let answer = self.next_answer(turn)?;
-        ensure!(
-            matches!(answer, Some(Said::Method(0, Method::ConnectionCloseOk(_)))),
-            "{answer:?} in answer to a close during the handshake"
-        );
-        self.counts.note(Event::ConnectionClose);
-        self.connection_mut(turn.connection).phase = Phase::Ended;
         Ok(())
     }
 
@@ -175,10 +163,11 @@ impl Model {
 
     /// Whether the clock alone ends the connection at that time.
     #[must_use]
-    pub fn dies_by_clock(&self, key: ConnectionKey, now_millis: u64) -> bool {
+    pub fn dies_by_clock(&self, key: ConnectionKey, now_millis: u64, is_stopping: bool) -> bool {
         let connection = self.connection(key);
         match connection.phase {
             Phase::Closing { until_millis } | Phase::Silent { until_millis } => until_millis <= now_millis,
+            _ if is_stopping => false,
             Phase::Running => self.is_unheard(key, now_millis),
             Phase::Header | Phase::StartOk | Phase::TuneOk | Phase::Open => {
                 connection.since_millis + HANDSHAKE_MILLIS_MAX <= now_millis

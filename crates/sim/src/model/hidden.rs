@@ -22,19 +22,21 @@ impl Range {
     }
 }
 
-/// The broker is at most a window ahead of a consumer's socket, and at least half of one if
-/// there is anything to hand out.
-const AHEAD: Range = Range { min: DELIVERY_WINDOW as u64 / 2, max: DELIVERY_WINDOW as u64 };
+/// The broker is at most a window ahead of a consumer's socket.
+const AHEAD_MAX: u64 = DELIVERY_WINDOW as u64;
+/// When nothing is under way it is ready to go ahead by at least half of one.
+const AHEAD_FRESH: u64 = AHEAD_MAX / 2;
 
 impl Model {
     /// How many messages the consumer may have been handed beyond those heard.
     pub(super) fn credit(&self, key: ConsumerKey) -> Range {
         let consumer = &self.consumers[&key];
         if consumer.going {
-            return Range { min: 0, ..AHEAD };
+            return Range { min: 0, max: AHEAD_MAX };
         }
+        let ahead_min = AHEAD_FRESH.saturating_sub(consumer.heard).max(1);
         if consumer.no_ack {
-            return AHEAD;
+            return Range { min: ahead_min, max: AHEAD_MAX };
         }
         let own = match consumer.prefetch {
             0 => u64::MAX,
@@ -43,8 +45,8 @@ impl Model {
         let channel = self.channel(consumer.channel);
         let limit = &channel.shared_limit;
         let shared = limit.ceiling.map_or(u64::MAX, |ceiling| ceiling.saturating_sub(limit.held));
-        let min = if limit.current.is_some() { 0 } else { own.min(AHEAD.min) };
-        Range { min, max: own.min(AHEAD.max).min(shared) }
+        let min = if limit.current.is_some() { 0 } else { own.min(ahead_min) };
+        Range { min, max: own.min(AHEAD_MAX).min(shared) }
     }
 
     /// How many of the waiting messages were handed out.

@@ -77,6 +77,8 @@ pub(super) struct Queue {
     waiting: BTreeMap<Position, Waiting>,
     positions: BTreeMap<u64, Position>,
     unsure: u64,
+    /// How often something cast doubt on what is here.
+    doubts: u64,
     next_position: Position,
 }
 
@@ -143,11 +145,16 @@ impl Queue {
 
     /// The first so many may be gone.
     pub(super) fn doubt_first(&mut self, count: u64) {
+        self.doubts += 1;
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         for waiting in self.waiting.values_mut().take(count) {
             self.unsure += u64::from(!waiting.unsure);
             waiting.unsure = true;
         }
+    }
+
+    pub(super) const fn doubts(&self) -> u64 {
+        self.doubts
     }
 
     pub(super) fn doubt_all(&mut self) {

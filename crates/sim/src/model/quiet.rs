@@ -1,7 +1,11 @@
 //! When all is quiet nothing is open any more: every count is exact, and whatever could have
 //! happened must have happened.
 
-use super::{ConnectionKey, ConsumerKey, Model, Phase, connection::Mode};
+use super::{
+    ConnectionKey, ConsumerKey, Model, Phase,
+    connection::{Channel, Mode},
+    queue::Overflow,
+};
 use crate::{Checked, counts::Event, ensure};
 
 /// What the broker says of itself.
@@ -92,7 +96,8 @@ impl Model {
     fn check_limits(&self, key: super::QueueKey) -> Checked {
         let queue = self.queue(key);
         let (name, sure) = (&queue.name, queue.sure());
-        let max = queue.limits.messages_max;
+        let drops = queue.limits.overflow == Overflow::DropHead;
+        let max = queue.limits.messages_max.filter(|_| drops);
         ensure!(max.is_none_or(|max| sure <= max), "'{name}' keeps {sure} messages, at most {max:?}");
         Ok(())
     }
@@ -111,7 +116,7 @@ impl Model {
 
     fn check_memory(&self, facts: &Facts) -> Checked {
         let waiting: u64 = self.queues.values().map(super::Queue::all).sum();
-        let held: usize = self.channels.values().map(|channel| channel.unacked.len()).sum();
+        let held: usize = self.channels.values().map(Channel::messages_held).sum();
         ensure!(
             waiting > 0 || held > 0 || (facts.memory_octets == 0 && facts.chunk_count == 0),
             "{} octets in {} chunks are kept for no message",

@@ -17,19 +17,35 @@ use crate::{Checked, counts::Event};
 pub(super) struct Going {
     consumers: Vec<ConsumerKey>,
     /// Messages that are on their way back.
-    returning: Vec<(QueueKey, u64)>,
+    returning: Vec<Returning>,
+}
+
+/// A message that is on its way back to its queue.
+#[derive(Debug)]
+struct Returning {
+    queue: QueueKey,
+    message: u64,
+    /// The doubts that there were about the queue's messages when it began to return.
+    doubts: u64,
+}
+
+impl Going {
+    fn is_begun(&self) -> bool {
+        !self.consumers.is_empty() || !self.returning.is_empty()
+    }
 }
 
 impl Model {
     pub(super) fn close_channel(&mut self, turn: &mut Turn<'_>, key: ChannelKey) -> Checked {
         self.counts.note(Event::ChannelClose);
         if self.steps(self.channel(key)) <= TURN_STEPS_SURE {
+            self.outcome(turn, key.1, (20, 40), Some((20, 41)), Verdict::unless(&[]))?;
             self.take_down_channel(key);
-            return self.outcome(turn, key.1, (20, 40), Some((20, 41)), Verdict::unless(&[])).map(drop);
+            return Ok(());
         }
-        self.take_down_channel(key);
         self.connection_mut(key.0).deferred = Some(Deferred::ChannelCloseOk(key.1));
         self.hear_rest(turn)?;
+        self.take_down_channel(key);
         if self.connection(key.0).deferred.is_none() {
             self.finish_going(key.0);
         }
@@ -65,25 +81,25 @@ impl Model {
             }
         }
         for held in channel.unacked.into_values() {
-            going.returning.push((held.queue, held.message.id));
-            self.begin_returning(&held);
+            going.returning.extend(self.begin_returning(&held));
         }
         self.connection_mut(key.0).in_slices = going;
     }
 
-    fn begin_returning(&mut self, held: &Held) {
+    fn begin_returning(&mut self, held: &Held) -> Option<Returning> {
         self.counts.note(Event::Requeue);
         self.put_back_one(held, true);
-        if let Some(queue) = self.queues.get_mut(&held.queue) {
-            queue.scrambled = true;
-        }
+        let queue = self.queues.get_mut(&held.queue)?;
+        queue.scrambled = true;
+        Some(Returning { queue: held.queue, message: held.message.id, doubts: queue.doubts() })
     }
 
     /// All of the slices are done.
     fn finish_going(&mut self, key: ConnectionKey) {
         let going = std::mem::take(&mut self.connection_mut(key).in_slices);
-        for (queue, message) in going.returning {
-            if let Some(queue) = self.queues.get_mut(&queue).filter(|queue| !queue.dead) {
+        for Returning { queue, message, doubts } in going.returning {
+            let queue = self.queues.get_mut(&queue).filter(|queue| queue.doubts() == doubts);
+            if let Some(queue) = queue {
                 queue.trust(message);
             }
         }
@@ -112,7 +128,9 @@ impl Model {
             .map(|(key, _)| *key)
             .collect();
         let steps: usize = channels.iter().map(|channel| self.steps(self.channel(*channel))).sum();
-        let in_one_turn = !more || steps + exclusive.len() <= TURN_STEPS_SURE;
+        let is_small =
+            steps + exclusive.len() <= TURN_STEPS_SURE && !self.connection(key).in_slices.is_begun();
+        let in_one_turn = !more || is_small;
         for channel in channels {
             if in_one_turn { self.take_down_channel(channel) } else { self.begin_going(channel) }
         }

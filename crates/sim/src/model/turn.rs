@@ -50,6 +50,8 @@ pub(super) struct Turn<'a> {
     /// Messages times queues that were published.
     pub(super) appends: u64,
     pub(super) published: bool,
+    /// A part of a message came.
+    pub(super) began_content: bool,
     /// Something was done that may have freed memory.
     pub(super) freed: bool,
     pub(super) must_block: bool,
@@ -76,6 +78,7 @@ impl<'a> Turn<'a> {
             pushed_back: None,
             appends: 0,
             published: false,
+            began_content: false,
             freed: false,
             must_block: false,
             more: None,
@@ -189,6 +192,12 @@ impl Model {
     }
 
     fn broken_frame(&mut self, turn: &mut Turn<'_>) -> Checked {
+        let connection = self.connection_mut(turn.connection);
+        if matches!(connection.phase, Phase::Closing { .. } | Phase::Ended) {
+            // The stream cannot be followed to the confirmation that is awaited.
+            connection.phase = Phase::Ended;
+            return Ok(());
+        }
         let verdict = Verdict::refused(ReplyCode::FrameError);
         self.expect_refusal(turn, 0, (0, 0), verdict)
     }
@@ -280,8 +289,11 @@ impl Model {
         let connection = self.connection_mut(key);
         connection.drained_turn = turn;
         ensure!(connection.deferred.is_none(), "it never answered: {:?}", connection.deferred);
-        for ((_, _), channel) in self.channels.range_mut((key, 0)..=(key, u16::MAX)) {
+        for (_, channel) in self.channels.range_mut((key, 0)..=(key, u16::MAX)) {
             channel.shared_limit.ceiling = channel.shared_limit.current;
+            for consumer in channel.consumers.values() {
+                self.consumers.get_mut(consumer).expect("a channel's consumers are there").heard = 0;
+            }
         }
         self.batch_is_there(key);
         self.forget_lost_consumers(key);

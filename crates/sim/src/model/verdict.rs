@@ -131,7 +131,8 @@ impl Model {
             )));
         };
         ensure!(said_ids == ids, "the refusal of {ids:?} names {said_ids:?}");
-        ensure!(allowed.scope() == scope, "{code} closes the wrong thing");
+        let expected = if channel == 0 { Scope::Connection } else { allowed.scope() };
+        ensure!(expected == scope, "{code} closes the wrong thing");
         match scope {
             Scope::Channel => {
                 self.counts.note(Event::ChannelError);
