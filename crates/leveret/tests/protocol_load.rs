@@ -19,8 +19,8 @@ use std::{
 use leveret_wire::{Method, Value, method::queue};
 
 use self::support::{
-    Client, Login, Peer, ack, bind, consume, consume_no_ack, declare, declare_exchange, declare_with,
-    exclusive, get_no_ack, message, passive, qos, table,
+    Login, Peer, ack, bind, consume, consume_no_ack, declare, declare_exchange, declare_with, exclusive,
+    get_no_ack, message, passive, qos, table,
 };
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
