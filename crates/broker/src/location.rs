@@ -1,23 +1,26 @@
 //! Where a message lives: the eight octets that a queue holds for it.
 //!
 //! ```text
-//!   63            62        28 27          0
-//!   +-------------+-----------+------------+
-//!   | redelivered |   chunk   |   number   |
-//!   +-------------+-----------+------------+
-//!       1 bit        35 bits     28 bits
+//!   63            62      59 58        28 27          0
+//!   +-------------+----------+-----------+------------+
+//!   | redelivered |   size   |   chunk   |   number   |
+//!   +-------------+----------+-----------+------------+
+//!       1 bit       4 bits      31 bits     28 bits
 //! ```
 
 use std::fmt;
 
-/// A message in the log, as a chunk's slot and its number in the chunk, and whether it was
-/// delivered before. A number stays true when the chunk is rewritten without its dead messages,
-/// so nobody who holds a location has to be told.
+/// A message in the log, as a chunk's slot and its number in the chunk, roughly how large it is,
+/// and whether it was delivered before. A number stays true when the chunk is rewritten without
+/// its dead messages, so nobody who holds a location has to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location(u64);
 
 const NUMBER_BITS: u32 = 28;
-const CHUNK_BITS: u32 = 35;
+const CHUNK_BITS: u32 = 31;
+const SIZE_BITS: u32 = 4;
+const SIZE_SHIFT: u32 = NUMBER_BITS + CHUNK_BITS;
+const SIZE_MASK: u64 = ((1 << SIZE_BITS) - 1) << SIZE_SHIFT;
 const REDELIVERED: u64 = 1 << 63;
 
 impl Location {
@@ -38,7 +41,7 @@ impl Location {
 
     /// The slot of the chunk.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "35 bits fit a 64-bit usize, the only kind supported")]
+    #[allow(clippy::cast_possible_truncation, reason = "31 bits fit")]
     pub const fn chunk(self) -> usize {
         (self.0 >> NUMBER_BITS & ((1 << CHUNK_BITS) - 1)) as usize
     }
@@ -55,6 +58,27 @@ impl Location {
     pub fn plus(self, numbers: usize) -> Self {
         debug_assert!(self.number() + numbers < Self::CHUNK_MESSAGES_MAX, "numbers are checked when given");
         Self(self.0 + numbers as u64)
+    }
+
+    /// The same place, of a message of that many octets.
+    #[must_use]
+    pub fn of_octets(self, octets: usize) -> Self {
+        let kibibytes = octets.div_ceil(1024).max(1);
+        let power = kibibytes.next_power_of_two().trailing_zeros().min((1 << SIZE_BITS) - 1);
+        Self(self.0 & !SIZE_MASK | u64::from(power) << SIZE_SHIFT)
+    }
+
+    /// Octets of the message in KiB, rounded up to a power of two; 32 MiB for all that is larger.
+    #[must_use]
+    #[inline]
+    pub const fn size_kibibytes(self) -> u32 {
+        1 << ((self.0 & SIZE_MASK) >> SIZE_SHIFT)
+    }
+
+    /// The same message, this many numbers on from `first`.
+    #[must_use]
+    pub fn behind(self, first: Self) -> Self {
+        Self(first.plus(self.number()).0 & !SIZE_MASK | self.0 & SIZE_MASK)
     }
 
     /// Whether the message was delivered before.
@@ -90,9 +114,25 @@ mod tests {
                     (location.chunk(), location.number(), location.redelivered()),
                     (chunk, number, false)
                 );
-                let again = location.as_redelivered();
+                let again = location.of_octets(1 << 20).as_redelivered();
                 assert_eq!((again.chunk(), again.number(), again.redelivered()), (chunk, number, true));
+                assert_eq!(again.size_kibibytes(), 1024);
             }
         }
+    }
+
+    #[test]
+    fn sizes_are_rounded_up_to_a_power_of_two() {
+        let check = |octets, kibibytes| {
+            let location = Location::new(1, 2).of_octets(octets);
+            assert_eq!(location.size_kibibytes(), kibibytes, "{octets} octets");
+            let placed = location.behind(Location::new(7, 10));
+            assert_eq!((placed.chunk(), placed.number(), placed.size_kibibytes()), (7, 12, kibibytes));
+        };
+        check(0, 1);
+        check(1024, 1);
+        check(1025, 2);
+        check(100_000, 128);
+        check(128 * 1024 * 1024, 32 * 1024);
     }
 }

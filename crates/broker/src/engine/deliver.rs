@@ -77,8 +77,8 @@ impl Connection {
             return;
         }
         self.reader.next_run += 1;
-        if run.markers > 0 {
-            self.return_markers(run);
+        if run.window > 0 {
+            self.return_window(run);
         }
     }
 
@@ -125,11 +125,11 @@ impl Connection {
     }
 
     /// A part of the window is on its way out: the queue may hand out as much again.
-    fn return_markers(&mut self, run: Run) {
+    fn return_window(&mut self, run: Run) {
         let Some(source) = self.sources.find(run.source) else { return };
         let Some(slot) = source.slot else { return };
         source.queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
-            queue.refill(slot, run.markers, body_octets, effects);
+            queue.refill(slot, run.window, body_octets, effects);
         });
     }
 

@@ -54,22 +54,25 @@ impl Groups {
         self.messages.clear();
     }
 
-    /// Adds the next message of the batch.
-    pub(super) fn add(&mut self, route: &Arc<QueueRoute>) -> Location {
+    /// Adds the next message of the batch, of that many octets.
+    pub(super) fn add(&mut self, route: &Arc<QueueRoute>, octets: usize) -> Location {
         let place = self.messages.len();
-        let location = Location::new(0, place);
-        self.messages.push(location);
+        let location = Location::new(0, place).of_octets(octets);
         match self.groups.last_mut() {
             Some(Group::One { route: only, places }) if Arc::ptr_eq(only, route) => places.end += 1,
-            Some(group) if group.listed_with(route) <= GROUP_PLACES_MAX => group.list(location, route),
+            Some(group) if group.listed_with(route) <= GROUP_PLACES_MAX => {
+                group.split(&self.messages);
+                group.list(location, route);
+            }
             _ => self.groups.push(Group::One { route: Arc::clone(route), places: place..place + 1 }),
         }
+        self.messages.push(location);
         location
     }
 
     /// The message at place 0 has this location, and the others those behind it.
     pub(super) fn place(&mut self, first: Location) {
-        let rebase = |message: &mut Location| *message = first.plus(message.number());
+        let rebase = |message: &mut Location| *message = message.behind(first);
         self.messages.iter_mut().for_each(rebase);
         for group in &mut self.groups {
             if let Group::Many { targets, .. } = group {
@@ -116,7 +119,6 @@ impl Group {
 
     /// Adds a message to the lists of its queues.
     fn list(&mut self, location: Location, route: &QueueRoute) {
-        self.split();
         let Self::Many { targets, listed } = self else { return };
         *listed += route.queues.len();
         for queue in &route.queues {
@@ -124,12 +126,12 @@ impl Group {
         }
     }
 
-    /// From now on each queue has its own list.
-    fn split(&mut self) {
+    /// From now on each queue has its own list, with what it has of the batch's messages.
+    fn split(&mut self, batch: &[Location]) {
         let Self::One { route, places } = self else { return };
         let listed = route.queues.len() * places.len();
-        let messages: Vec<_> = places.clone().map(|place| Location::new(0, place)).collect();
-        let with_messages = |queue| Target { messages: messages.clone(), ..Target::new(queue) };
+        let messages = &batch[places.clone()];
+        let with_messages = |queue| Target { messages: messages.to_vec(), ..Target::new(queue) };
         let targets = route.queues.iter().map(|queue| (queue.serial, with_messages(queue))).collect();
         *self = Self::Many { targets, listed };
     }

@@ -21,8 +21,8 @@ pub trait Wake: Send + Sync {
 pub(super) struct Run {
     pub(super) source: SourceId,
     pub(super) messages: usize,
-    /// Parts of the window that come back behind the run.
-    pub(super) markers: u32,
+    /// How much of the consumer's window comes back behind the run.
+    pub(super) window: u32,
 }
 
 /// A message for a consumer.
@@ -78,7 +78,7 @@ impl Inbox {
     }
 
     /// Puts a run of messages in. The caller wakes the owner afterwards, outside its own locks.
-    pub(super) fn put(&self, source: SourceId, markers: u32, letters: impl Iterator<Item = Letter>) {
+    pub(super) fn put(&self, source: SourceId, window: u32, letters: impl Iterator<Item = Letter>) {
         let mut state = self.state.lock();
         let before = state.mail.letters.len();
         state.mail.letters.extend(letters);
@@ -86,9 +86,9 @@ impl Inbox {
         match state.mail.runs.last_mut() {
             Some(run) if run.source == source => {
                 run.messages += messages;
-                run.markers += markers;
+                run.window += window;
             }
-            _ => state.mail.runs.push(Run { source, messages, markers }),
+            _ => state.mail.runs.push(Run { source, messages, window }),
         }
     }
 
@@ -128,7 +128,7 @@ pub(super) fn retract(
         if run.source == source {
             retracted.extend(own);
             run.messages = 0;
-            run.markers = 0;
+            run.window = 0;
         } else {
             mail.letters.extend(own);
         }

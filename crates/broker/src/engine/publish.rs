@@ -143,12 +143,12 @@ impl Connection {
             return None;
         }
         let Publish { exchange, routing_key, property_octets, body, .. } = *publish;
-        let octets_hint = Record::octets(exchange, routing_key, property_octets, body) + self.input_left;
+        let octets = Record::octets(exchange, routing_key, property_octets, body);
         let references = u32::try_from(route.queues.len()).expect("fewer than 2^32 queues");
-        self.publishes.log.append(references, octets_hint, |chunk| {
+        self.publishes.log.append(references, octets + self.input_left, |chunk| {
             Record::append(chunk, exchange, routing_key, property_octets, body);
         });
-        Some(self.publishes.groups.add(route))
+        Some(self.publishes.groups.add(route, octets))
     }
 
     fn check_properties(&self, properties: &Properties<'_>) -> Result<(), Refusal> {
@@ -197,7 +197,7 @@ impl Connection {
         let first = self.engine.log.append(&mut batch.log, &mut batch.open_chunk);
         batch.groups.place(first);
         for location in batch.unconfirmed.iter_mut().filter_map(|publish| publish.location.as_mut()) {
-            *location = first.plus(location.number());
+            *location = location.behind(first);
         }
         self.engine.alarm.grown(self.engine.log.octets());
     }

@@ -190,9 +190,9 @@ impl State {
         }
         for run in assigned.chunk_by(|one, other| one.consumer == other.consumer) {
             let link = self.links[run[0].consumer].as_ref().expect("a consumer has a link");
-            let markers = run.iter().map(|assignment| u32::from(assignment.marker)).sum();
+            let window = run.iter().map(|assignment| assignment.window).sum();
             let letter = |a: &Assignment| Letter { location: a.location, position: a.position };
-            link.inbox.put(link.source, markers, run.iter().map(letter));
+            link.inbox.put(link.source, window, run.iter().map(letter));
             scratch.wakes.push(Arc::clone(&link.inbox));
         }
         assigned.clear();

@@ -9,11 +9,11 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-/// Messages that a queue hands to one consumer ahead of its socket. Half of it comes back at a
-/// time, each with a marker that travels behind the messages, so that a consumer that is not
-/// read from costs this many locations and then nothing.
+/// What a queue hands to one consumer ahead of its socket: KiB of messages, each rounded up to a
+/// power of two. At least half of it comes back at a time, behind the messages that it was for,
+/// so that a consumer that is not read from costs this much, one message, and then nothing.
 pub const DELIVERY_WINDOW: u32 = 2048;
-/// Messages between two markers.
+/// What is handed over at least before a part of the window comes back.
 pub const DELIVERY_WINDOW_STEP: u32 = DELIVERY_WINDOW / 2;
 
 /// The prefetch of a channel (`basic.qos` with global set), shared by its consumers, which may
@@ -75,7 +75,8 @@ pub struct ConsumerSettings {
 pub struct Consumer {
     settings: ConsumerSettings,
     window: u32,
-    since_marker: u32,
+    /// Handed over since a part of the window was last put behind a message.
+    handed_over: u32,
     unacked: u32,
     /// Whether it stands in the queue's round.
     pub(super) in_round: bool,
@@ -85,7 +86,7 @@ impl Consumer {
     /// A consumer that holds nothing yet.
     #[must_use]
     pub const fn new(settings: ConsumerSettings) -> Self {
-        Self { settings, window: DELIVERY_WINDOW, since_marker: 0, unacked: 0, in_round: false }
+        Self { settings, window: DELIVERY_WINDOW, handed_over: 0, unacked: 0, in_round: false }
     }
 
     /// How it was started.
@@ -94,7 +95,15 @@ impl Consumer {
         &self.settings
     }
 
-    /// Reserves credit for at most `wanted` messages and says for how many.
+    /// Whether a prefetch of its channel holds for it.
+    #[must_use]
+    pub const fn shares_credit(&self) -> bool {
+        self.settings.channel_credit.is_some()
+    }
+
+    /// Reserves credit for at most `wanted` messages and says for how many. The window may be
+    /// used up before them; then what is left over is to be given back. One who shares credit
+    /// asks for one at a time, because others of the channel may look for credit meanwhile.
     pub fn reserve(&mut self, wanted: u32) -> u32 {
         let mut granted = wanted.min(self.window);
         if !self.settings.no_ack {
@@ -106,24 +115,34 @@ impl Consumer {
             }
             self.unacked += granted;
         }
-        self.window -= granted;
         granted
     }
 
-    /// Counts one message handed over; true when a marker goes behind it.
-    pub const fn marks(&mut self) -> bool {
-        self.since_marker += 1;
-        if self.since_marker < DELIVERY_WINDOW_STEP {
-            return false;
-        }
-        self.since_marker = 0;
-        true
+    /// Gives back credit that was reserved and not used.
+    pub fn give_back(&mut self, count: u32) {
+        assert!(count == 0 || !self.shares_credit(), "shared credit is reserved for one message at a time");
+        self.settle(count);
     }
 
-    /// A marker came back: the messages before it are on their way out.
-    pub const fn refill(&mut self, markers: u32) {
-        self.window += markers * DELIVERY_WINDOW_STEP;
-        assert!(self.window <= DELIVERY_WINDOW, "a marker comes back once");
+    /// Whether anything may be handed over.
+    #[must_use]
+    pub const fn has_window(&self) -> bool {
+        self.window > 0
+    }
+
+    /// Counts a message handed over, and says how much of the window comes back behind it. A
+    /// message that is larger than the window is counted as what is left of it.
+    pub fn hand_over(&mut self, size_kibibytes: u32) -> u32 {
+        let size = size_kibibytes.min(self.window);
+        self.window -= size;
+        self.handed_over += size;
+        if self.handed_over < DELIVERY_WINDOW_STEP { 0 } else { std::mem::take(&mut self.handed_over) }
+    }
+
+    /// A part of the window came back: the messages before it are on their way out.
+    pub const fn refill(&mut self, window: u32) {
+        self.window += window;
+        assert!(self.window <= DELIVERY_WINDOW, "a part of the window comes back once");
     }
 
     /// Deliveries were acknowledged or went back to the queue.
@@ -155,15 +174,30 @@ mod tests {
         assert_eq!(consumer.reserve(10), 2);
         let mut consumer = Consumer::new(ConsumerSettings { no_ack: true, ..ConsumerSettings::default() });
         assert_eq!(consumer.reserve(u32::MAX), DELIVERY_WINDOW);
-        consumer.refill(1);
+        let returned: u32 = (0..DELIVERY_WINDOW).map(|_| consumer.hand_over(1)).sum();
+        assert_eq!((returned, consumer.reserve(1)), (DELIVERY_WINDOW, 0));
+        consumer.refill(DELIVERY_WINDOW_STEP);
         assert_eq!(consumer.reserve(u32::MAX), DELIVERY_WINDOW_STEP);
     }
 
     #[test]
-    fn a_full_window_always_has_a_marker_on_its_way() {
-        let mut consumer = Consumer::new(ConsumerSettings { no_ack: true, ..ConsumerSettings::default() });
-        let markers = (0..consumer.reserve(u32::MAX)).filter(|_| consumer.marks()).count();
-        assert_eq!(markers, 2);
+    fn a_window_that_is_used_up_is_on_its_way_back() {
+        let check = |sizes: &[u32]| {
+            let mut consumer =
+                Consumer::new(ConsumerSettings { no_ack: true, ..ConsumerSettings::default() });
+            let mut sizes = sizes.iter().cycle();
+            let mut returned = 0;
+            while consumer.has_window() {
+                returned += consumer.hand_over(*sizes.next().expect("a cycle has no end"));
+            }
+            assert!(returned >= DELIVERY_WINDOW_STEP, "{returned} of the window comes back");
+            consumer.refill(returned);
+        };
+        check(&[1]);
+        check(&[512]);
+        check(&[1, 1024]);
+        check(&[1023, 4]);
+        check(&[4096]);
     }
 
     #[test]

@@ -50,8 +50,8 @@ pub struct Assignment {
     pub location: Location,
     /// Where it stood.
     pub position: Position,
-    /// Whether a part of the consumer's window comes back once it is on its way out.
-    pub marker: bool,
+    /// How much of the consumer's window comes back once it is on its way out.
+    pub window: u32,
 }
 
 /// What follows from a step, in buffers of the caller's.
@@ -212,8 +212,8 @@ impl Queue {
             if ready == 0 {
                 return;
             }
-            let wanted = if self.round.len() == 1 { ready } else { 1 };
-            let granted = self.consumers[slot].reserve(wanted);
+            let alone = self.round.len() == 1 && !self.consumers[slot].shares_credit();
+            let granted = self.consumers[slot].reserve(if alone { ready } else { 1 });
             if granted == 0 {
                 self.consumers[slot].in_round = false;
                 self.round.pop_front();
@@ -232,13 +232,23 @@ impl Queue {
         }
     }
 
-    fn assign(&mut self, slot: ConsumerSlot, count: u32, body_octets: BodyOctets<'_>, effects: &mut Effects) {
-        effects.assigned.reserve(count as usize);
-        for _ in 0..count {
+    /// Hands over what was granted, as far as the consumer's window goes.
+    fn assign(
+        &mut self,
+        slot: ConsumerSlot,
+        granted: u32,
+        body_octets: BodyOctets<'_>,
+        effects: &mut Effects,
+    ) {
+        effects.assigned.reserve(granted as usize);
+        let mut count = 0;
+        while count < granted && self.consumers[slot].has_window() {
             let (location, position) = self.pop(body_octets).expect("credit was reserved for ready messages");
-            let marker = self.consumers[slot].marks();
-            effects.assigned.push(Assignment { consumer: slot, location, position, marker });
+            let window = self.consumers[slot].hand_over(location.size_kibibytes());
+            effects.assigned.push(Assignment { consumer: slot, location, position, window });
+            count += 1;
         }
+        self.consumers[slot].give_back(granted - count);
         self.delivered += u64::from(count);
         if !self.consumers[slot].settings().no_ack {
             self.unacked += u64::from(count);
@@ -279,15 +289,15 @@ impl Queue {
         self.dispatch(body_octets, effects);
     }
 
-    /// Markers came back from the consumer.
+    /// A part of the consumer's window came back.
     pub fn refill(
         &mut self,
         slot: ConsumerSlot,
-        markers: u32,
+        window: u32,
         body_octets: BodyOctets<'_>,
         effects: &mut Effects,
     ) {
-        self.consumers[slot].refill(markers);
+        self.consumers[slot].refill(window);
         self.wake(slot, body_octets, effects);
     }
 

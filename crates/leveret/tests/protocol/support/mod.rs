@@ -3,6 +3,8 @@
 //! The client blocks, has a time limit on every read, and knows nothing but frames: what a test
 //! sends is what goes out. What the broker says is compared as one line of text for each method.
 
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
+
 mod client;
 mod methods;
 mod peer;
