@@ -23,11 +23,14 @@ struct Arguments {
     /// Clients at a time; drawn from the seed if not given.
     #[arg(long)]
     clients: Option<usize>,
+    /// Write everything that happens to standard error.
+    #[arg(long)]
+    story: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let settings = Settings { steps: arguments.steps, clients: arguments.clients };
+    let settings = Settings { steps: arguments.steps, clients: arguments.clients, story: arguments.story };
     let seeds = match arguments.seed {
         Some(seed) => seed..seed + 1,
         None => arguments.first..arguments.first + arguments.seeds,

@@ -117,7 +117,9 @@ pub struct Plan {
     pub memory_watermark_octets: u64,
     /// Octets that lie between the broker and a client that does not read.
     pub window_octets: usize,
-    /// In so many of a hundred moments that could be, a socket is cut.
+    /// The most that a socket takes or gives at a time.
+    pub piece_octets_max: usize,
+    /// In so many of a thousand moments that could be, a socket is cut.
     pub cut_permille: u64,
     /// How many of a hundred clients want heartbeats.
     pub heartbeat_percent: u64,
@@ -141,6 +143,7 @@ impl Plan {
             body_octets_max: *random.pick(&[20, 20, 200, 6_000, 40_000]),
             memory_watermark_octets: if floods { u64::MAX } else { *random.pick(&watermarks) },
             window_octets: *random.pick(&[200, 5_000, 60_000]),
+            piece_octets_max: if floods { 200_000 } else { *random.pick(&[40, 2_000, 200_000]) },
             cut_permille: *random.pick(&[0, 2, 8]),
             heartbeat_percent: *random.pick(&[0, 0, 50]),
             deaf_percent: *random.pick(&[0, 0, 40]),

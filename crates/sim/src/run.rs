@@ -14,6 +14,7 @@ use crate::{
     model::Model,
     plan::Plan,
     random::{Random, SeededEntropy},
+    trace::Trace,
     world::World,
 };
 
@@ -31,11 +32,13 @@ pub struct Settings {
     pub steps: usize,
     /// Clients at a time; drawn from the seed if not given.
     pub clients: Option<usize>,
+    /// Whether everything that happens is written to standard error.
+    pub story: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { steps: 2_000, clients: None }
+        Self { steps: 2_000, clients: None, story: false }
     }
 }
 
@@ -95,11 +98,6 @@ pub fn run(seed: u64, settings: Settings) -> Result<Report, Box<Failure>> {
         Err(panic) => panic_text(&*panic),
     };
     let trace = world.trace.tail();
-    if std::env::var_os("SIM_DEBUG").is_some() {
-        eprintln!("{:#?}", world.plan);
-        eprintln!("octets {} chunks {}", world.engine.memory_octets(), world.engine.chunk_count());
-        eprintln!("then {:?}", world.count_queues());
-    }
     // An engine that panicked may not be taken apart any more.
     std::mem::forget(world);
     Err(Box::new(Failure { seed, settings, text, trace }))
@@ -122,7 +120,7 @@ fn begin(seed: u64, settings: Settings) -> World {
     };
     let engine = Engine::new(config, Box::new(SeededEntropy(random.fork())));
     let model = Model::new(MESSAGE_OCTETS_MAX as u64, CHANNEL_MAX);
-    World::new(engine, plan, random, model)
+    World::new(engine, plan, random, model, Trace::new(settings.story))
 }
 
 fn live(world: &mut World, settings: Settings) -> Checked {

@@ -33,7 +33,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(engine: Arc<Engine>, plan: Plan, random: Random, model: Model) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, plan: Plan, random: Random, model: Model, trace: Trace) -> Self {
         let watermark_octets = plan.memory_watermark_octets;
         Self {
             engine,
@@ -42,7 +42,7 @@ impl World {
             now: Now { monotonic_millis: 1, wall_millis: 1_700_000_000_000 },
             links: Vec::new(),
             model,
-            trace: Trace::default(),
+            trace,
             is_stopping: false,
             watermark_octets,
             last_number: 0,
@@ -91,7 +91,7 @@ impl World {
 
     /// Takes a step; where sizes are open they are drawn, unless one is given.
     pub(crate) fn take(&mut self, at: usize, step: Step, octets: Option<usize>) -> Checked {
-        let octets = octets.unwrap_or_else(|| 1 + self.random.size(200_000));
+        let octets = octets.unwrap_or_else(|| 1 + self.random.size(self.plan.piece_octets_max));
         let key = self.links[at].key;
         self.trace.step(format_args!("{:>3} {step:?} {octets}", key.0));
         match step {
@@ -142,13 +142,10 @@ impl World {
         if link.is_slowed().is_some() {
             self.model.note(Event::PausedRead);
         }
-        self.trace.octets(&said);
         let circumstances = self.circumstances(at, was_alarmed);
         let key = self.links[at].key;
-        if std::env::var_os("SIM_DEBUG").is_some() {
-            dump("took", key.0, &input[..taken]);
-            dump("said", key.0, &said);
-        }
+        self.trace.frames(key.0, "takes", &input[..taken]);
+        self.trace.frames(key.0, "says", &said);
         self.model.received(key, &input[..taken], &said, circumstances)?;
         if self.links[at].is_closed && taken < input.len() && !paused {
             return self.cut(at);
@@ -175,11 +172,8 @@ impl World {
         if link.connection.output().is_full() {
             self.model.note(Event::FullOutput);
         }
-        self.trace.octets(&said);
         let circumstances = self.circumstances(at, was_alarmed);
-        if std::env::var_os("SIM_DEBUG").is_some() {
-            dump("said", key.0, &said);
-        }
+        self.trace.frames(key.0, "says", &said);
         if dies {
             self.check_dead(at)?;
             self.model.died(key);
@@ -332,29 +326,5 @@ impl World {
 
     pub(crate) fn place_of(&self, number: u32) -> Option<usize> {
         self.links.iter().position(|link| link.key.0 == number)
-    }
-}
-
-fn dump(what: &str, key: u32, octets: &[u8]) {
-    let mut rest = octets;
-    while let Ok(Some((frame, taken))) = leveret_wire::decode_frame(rest, 1 << 20) {
-        match frame.kind {
-            leveret_wire::FrameKind::Method => eprintln!(
-                "DBG {key} {what} ch{} {:?}",
-                frame.channel,
-                leveret_wire::Method::decode(frame.payload)
-            ),
-            leveret_wire::FrameKind::Header => {
-                let id = leveret_wire::ContentHeader::decode(frame.payload).ok().and_then(|h| {
-                    leveret_wire::Properties::decode(h.property_octets).ok().and_then(|p| p.timestamp)
-                });
-                eprintln!("DBG {key} {what} ch{} header id {id:?}", frame.channel);
-            }
-            kind => eprintln!("DBG {key} {what} ch{} {kind:?} {}", frame.channel, frame.payload.len()),
-        }
-        rest = &rest[taken..];
-    }
-    if !rest.is_empty() {
-        eprintln!("DBG {key} {what} rest {:?}", &rest[..rest.len().min(20)]);
     }
 }

@@ -92,11 +92,11 @@ impl Client {
     }
 
     fn publish_some(&mut self, number: u16, plan: &Plan, count: usize) {
-        let (exchange, mut key) = self.way(plan);
+        let (exchange, mut key) = self.way(number, plan);
         let mandatory = self.random.percent(20);
         for _ in 0..count {
             if self.random.percent(20) {
-                key = self.way(plan).1;
+                key = self.key(plan);
             }
             let octets = self.random.size(plan.body_octets_max);
             self.publish(number, &exchange, &key, mandatory, octets);
@@ -104,22 +104,23 @@ impl Client {
     }
 
     /// An exchange and a key that may lead somewhere.
-    fn way(&mut self, plan: &Plan) -> (String, String) {
-        let queue = || (0..plan.queues.len()).map(|n| format!("q{n}"));
-        let key = if self.random.percent(30) {
-            self.random.pick_from(queue()).unwrap_or_default()
-        } else {
-            (*self.random.pick(&KEYS)).to_owned()
-        };
-        let known = |n: &usize| !plan.exchanges[*n].internal;
-        match self.random.below(10) {
-            0..=3 => (String::new(), self.random.pick_from(queue()).unwrap_or_default()),
-            4 => ((*self.random.pick(&["amq.direct", "amq.fanout", "amq.topic", "amq.headers"])).into(), key),
-            _ => match self.random.pick_from((0..plan.exchanges.len()).filter(known)) {
-                Some(n) if self.random.percent(97) => (format!("x{n}"), key),
-                _ => (String::new(), key),
+    fn way(&mut self, number: u16, plan: &Plan) -> (String, String) {
+        let exchange = match self.random.below(10) {
+            0..=3 => return (String::new(), format!("q{}", self.random.below(plan.queues.len()))),
+            4 => (*self.random.pick(&["amq.direct", "amq.fanout", "amq.topic", "amq.headers"])).to_owned(),
+            _ => match self.known_exchange(number, plan) {
+                internal if plan.exchanges[internal].internal && self.random.percent(95) => String::new(),
+                known => format!("x{known}"),
             },
+        };
+        (exchange, self.key(plan))
+    }
+
+    fn key(&mut self, plan: &Plan) -> String {
+        if self.random.percent(30) {
+            return format!("q{}", self.random.below(plan.queues.len()));
         }
+        (*self.random.pick(&KEYS)).to_owned()
     }
 
     pub(super) fn publish(

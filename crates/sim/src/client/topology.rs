@@ -15,9 +15,9 @@ const PREDECLARED: [&str; 4] = ["amq.direct", "amq.fanout", "amq.topic", "amq.he
 impl Client {
     pub(super) fn change_topology(&mut self, act: Act, number: u16, plan: &Plan) {
         match act {
-            Act::DeclareQueue => self.declare_queue(number, plan),
+            Act::DeclareQueue => drop(self.declare_queue(number, plan)),
             Act::DeclareOwnQueue => self.declare_own_queue(number),
-            Act::DeclareExchange => self.declare_exchange(number, plan),
+            Act::DeclareExchange => drop(self.declare_exchange(number, plan)),
             Act::DeleteQueue => self.delete_queue(number, plan),
             Act::DeleteExchange => self.delete_exchange(number, plan),
             Act::Bind => self.bind(number, plan),
@@ -38,28 +38,45 @@ impl Client {
         let has_last = self.channel_mut(number).has_last_queue;
         match self.random.below(20) {
             0..=3 if has_last => String::new(),
-            4 => format!("own{}", self.random.below(self.number as usize + 1)),
-            5 if self.random.percent(20) => "nothing".to_owned(),
-            _ => format!("q{}", self.random.below(plan.queues.len())),
+            4 if self.random.percent(20) => format!("own{}", self.random.below(self.number as usize + 1)),
+            5 if self.random.percent(10) => "nothing".to_owned(),
+            _ => format!("q{}", self.known_queue(number, plan)),
         }
     }
 
-    fn exchange_name(&mut self, plan: &Plan) -> String {
+    /// A shared queue that it declared, now if it knows none.
+    fn known_queue(&mut self, number: u16, plan: &Plan) -> usize {
+        match self.random.pick_from(self.known_queues.iter().copied()) {
+            Some(queue) if self.random.percent(95) => queue,
+            _ => self.declare_queue(number, plan),
+        }
+    }
+
+    /// A shared exchange that it declared, now if it knows none.
+    pub(super) fn known_exchange(&mut self, number: u16, plan: &Plan) -> usize {
+        match self.random.pick_from(self.known_exchanges.iter().copied()) {
+            Some(exchange) if self.random.percent(95) => exchange,
+            _ => self.declare_exchange(number, plan),
+        }
+    }
+
+    fn exchange_name(&mut self, number: u16, plan: &Plan) -> String {
         match self.random.below(12) {
             0 | 1 => (*self.random.pick(&PREDECLARED)).to_owned(),
-            2 if self.random.percent(15) => "nothing".to_owned(),
-            _ => format!("x{}", self.random.below(plan.exchanges.len())),
+            2 if self.random.percent(10) => "nothing".to_owned(),
+            _ => format!("x{}", self.known_exchange(number, plan)),
         }
     }
 
-    fn declare_queue(&mut self, number: u16, plan: &Plan) {
+    fn declare_queue(&mut self, number: u16, plan: &Plan) -> usize {
         let n = self.random.below(plan.queues.len());
+        self.known_queues.insert(n);
         let shape = &plan.queues[n];
-        let odd = self.random.percent(3);
+        let odd = self.random.percent(2);
         let name = format!("q{n}");
         let declare = queue::Declare {
             queue: (&*name).into(),
-            passive: self.random.percent(15),
+            passive: self.random.percent(5),
             durable: shape.durable != odd,
             auto_delete: shape.auto_delete,
             nowait: self.random.percent(20),
@@ -67,6 +84,7 @@ impl Client {
             ..Default::default()
         };
         self.say(number, declare);
+        n
     }
 
     fn declare_own_queue(&mut self, number: u16) {
@@ -80,15 +98,16 @@ impl Client {
         self.say(number, declare);
     }
 
-    fn declare_exchange(&mut self, number: u16, plan: &Plan) {
+    fn declare_exchange(&mut self, number: u16, plan: &Plan) -> usize {
         let n = self.random.below(plan.exchanges.len());
+        self.known_exchanges.insert(n);
         let shape = &plan.exchanges[n];
-        let odd = self.random.percent(3);
+        let odd = self.random.percent(2);
         let name = format!("x{n}");
         let declare = exchange::Declare {
             exchange: (&*name).into(),
             kind: shape.kind.into(),
-            passive: self.random.percent(10),
+            passive: self.random.percent(5),
             durable: odd,
             auto_delete: shape.auto_delete,
             internal: shape.internal,
@@ -96,6 +115,7 @@ impl Client {
             ..Default::default()
         };
         self.say(number, declare);
+        n
     }
 
     fn delete_queue(&mut self, number: u16, plan: &Plan) {
@@ -133,7 +153,7 @@ impl Client {
     }
 
     fn bind(&mut self, number: u16, plan: &Plan) {
-        let (queue, exchange) = (self.queue_name(number, plan), self.exchange_name(plan));
+        let (queue, exchange) = (self.queue_name(number, plan), self.exchange_name(number, plan));
         let (key, arguments) = self.terms();
         let bind = queue::Bind {
             queue: (&*queue).into(),
@@ -147,7 +167,7 @@ impl Client {
     }
 
     fn unbind(&mut self, number: u16, plan: &Plan) {
-        let (queue, exchange) = (self.queue_name(number, plan), self.exchange_name(plan));
+        let (queue, exchange) = (self.queue_name(number, plan), self.exchange_name(number, plan));
         let (key, arguments) = self.terms();
         let unbind = queue::Unbind {
             queue: (&*queue).into(),
@@ -160,7 +180,7 @@ impl Client {
     }
 
     fn bind_exchange(&mut self, number: u16, plan: &Plan) {
-        let (source, destination) = (self.exchange_name(plan), self.exchange_name(plan));
+        let (source, destination) = (self.exchange_name(number, plan), self.exchange_name(number, plan));
         let (key, arguments) = self.terms();
         let bind = exchange::Bind {
             destination: (&*destination).into(),
@@ -174,7 +194,7 @@ impl Client {
     }
 
     fn unbind_exchange(&mut self, number: u16, plan: &Plan) {
-        let (source, destination) = (self.exchange_name(plan), self.exchange_name(plan));
+        let (source, destination) = (self.exchange_name(number, plan), self.exchange_name(number, plan));
         let (key, arguments) = self.terms();
         let unbind = exchange::Unbind {
             destination: ShortStr::from(&*destination),

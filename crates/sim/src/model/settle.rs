@@ -138,15 +138,16 @@ impl Model {
         let (publishes, settles) = (std::mem::take(publishes), std::mem::take(settles));
         self.counts.note(Event::TxCommit);
         turn.freed = true;
+        // Either could be first; the broker makes room before it publishes.
+        for held in settles {
+            self.settle_tags(key, &held.tags, held.requeue);
+        }
         for held in publishes {
             let exchange = std::str::from_utf8(&held.message.exchange).unwrap_or_default();
             // An exchange that was deleted since takes its messages along.
             if self.exchanges.exists(exchange) && !self.exchanges.is_internal(exchange) {
                 self.land(turn, key, &held.message, held.mandatory);
             }
-        }
-        for held in settles {
-            self.settle_tags(key, &held.tags, held.requeue);
         }
         self.outcome(turn, key.1, (90, 20), Some((90, 21)), Verdict::unless(&[])).map(drop)
     }
