@@ -1,7 +1,7 @@
 //! What a client does about what it reads.
 
 use leveret_wire::{
-    FRAME_OVERHEAD_OCTETS, FrameKind, Method, ShortStr, TableBuf, Value, decode_frame,
+    FRAME_OVERHEAD_OCTETS, FrameKind, Method, ReplyCode, ShortStr, TableBuf, Value, decode_frame,
     method::{LongStr, channel, connection},
 };
 
@@ -50,7 +50,11 @@ impl Client {
             }
             Method::ConnectionBlocked(_) => self.is_blocked = true,
             Method::ConnectionUnblocked(_) => self.is_blocked = false,
-            Method::ChannelClose(_) => {
+            Method::ChannelClose(close) => {
+                if close.reply_code == ReplyCode::NotFound.code() {
+                    self.known_queues.clear();
+                    self.known_exchanges.clear();
+                }
                 self.channels.remove(&channel);
                 self.say(channel, channel::CloseOk {});
             }

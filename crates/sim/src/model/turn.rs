@@ -157,7 +157,7 @@ impl Model {
     }
 
     fn take_input(&mut self, turn: &mut Turn<'_>, mut taken: &[u8]) -> Checked {
-        while !taken.is_empty() {
+        while !taken.is_empty() && self.connection(turn.connection).phase != Phase::Ended {
             ensure!(
                 self.connection(turn.connection).deferred.is_none(),
                 "it took input before it had answered what came before"
