@@ -40,8 +40,8 @@ impl Model {
         );
         if taken {
             self.trust_taken(publish);
-        } else if let [only] = publish.unsure[..] {
-            self.queues.get_mut(&only).and_then(|queue| queue.take(message));
+        } else if let ([only], None) = (&publish.unsure[..], publish.taken) {
+            self.queues.get_mut(only).and_then(|queue| queue.take(message));
         }
         Ok(())
     }
