@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(target_os = "linux")]
+mod footprint;
 mod fuzz;
 #[cfg(target_os = "linux")]
 mod interop;
@@ -15,6 +17,9 @@ mod tidy;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Chore {
+    /// Measure start-up and memory, with RabbitMQ beside
+    #[cfg(target_os = "linux")]
+    Footprint(footprint::Options),
     /// Run the fuzz targets for a bounded time each, or replay an input
     Fuzz(fuzz::Options),
     /// Run leveret and RabbitMQ against client programs in several languages
@@ -26,6 +31,8 @@ enum Chore {
 
 fn main() -> ExitCode {
     let outcome = match Chore::parse() {
+        #[cfg(target_os = "linux")]
+        Chore::Footprint(options) => footprint::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
         #[cfg(target_os = "linux")]
         Chore::Interop(options) => interop::run(&options),

@@ -29,16 +29,21 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts nodes called `names`; all but the first join it.
     pub(crate) fn start(supervisor: &Supervisor, names: &[&str], folder: &Path) -> Result<Self> {
+        let mut cluster = Self::prepare(supervisor, names, folder)?;
+        cluster.nodes[0].boot(supervisor)?;
+        cluster.nodes[0].await_listening()?;
+        cluster.heal(supervisor)?;
+        Ok(cluster)
+    }
+
+    /// Makes everything ready for nodes called `names`, and starts none.
+    pub(crate) fn prepare(supervisor: &Supervisor, names: &[&str], folder: &Path) -> Result<Self> {
         let scripts = scripts(supervisor, folder)?;
         let [epmd_port] = ports::free()?;
         let epmd = start_epmd(supervisor, epmd_port, folder)?;
         let make = |name: &&str| Node::prepare(name, names, &scripts, epmd_port, &folder.join(name));
         let nodes = names.iter().map(make).collect::<Result<Vec<_>>>()?;
-        let mut cluster = Self { nodes, _epmd: epmd };
-        cluster.nodes[0].boot(supervisor)?;
-        cluster.nodes[0].await_listening()?;
-        cluster.heal(supervisor)?;
-        Ok(cluster)
+        Ok(Self { nodes, _epmd: epmd })
     }
 
     /// Starts the nodes that do not run, and waits until all are members.
@@ -128,7 +133,8 @@ impl Node {
         self.port
     }
 
-    fn boot(&mut self, supervisor: &Supervisor) -> Result<()> {
+    /// Starts the node and does not wait until it listens.
+    pub(crate) fn boot(&mut self, supervisor: &Supervisor) -> Result<()> {
         let server = self.script("rabbitmq-server");
         self.process = Some(supervisor.spawn(server, &self.folder)?);
         Ok(())
@@ -168,6 +174,11 @@ impl Node {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("enabled_plugins"))
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", format!("{loopback} {quiet}"))
             .env("RABBITMQ_CTL_ERL_ARGS", loopback)
+    }
+
+    /// The node's process, once it was started.
+    pub(crate) fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("the node was not started")
     }
 
     /// Whether the node's process still runs.

@@ -13,6 +13,8 @@ mod emit;
 mod exchange;
 mod failure;
 mod headers;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod heap;
 mod persist;
 mod receive;
 mod serve;
@@ -55,8 +57,11 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
 
 /// The tools do their waiting on one thread; what can block (stdin, stdout, files) has threads of its own.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| Failure::System { what: "start", source })
+        .map_err(|source| Failure::System { what: "start", source })?;
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    runtime.spawn(heap::give_back_when_quiet());
+    Ok(runtime)
 }

@@ -1,0 +1,136 @@
+//! A broker that was just started: leveret or RabbitMQ, on a loopback port and with a folder of its own.
+//!
+//! Knows how each is started and stopped; not what is measured.
+//! Invariant: the time to start counts from before the process is made until a client's `connection.open-ok`.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal};
+
+use super::client::Client;
+use crate::interop::ports;
+use crate::interop::process::{Process, Program, Supervisor};
+use crate::interop::rabbitmq::Cluster;
+
+const START_TIME_MAX: Duration = Duration::from_secs(120);
+const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+/// Between two tries to connect; short against what is measured.
+const CONNECT_AGAIN: Duration = Duration::from_micros(200);
+
+/// Which broker, and how to start it.
+pub(super) enum Kind<'a> {
+    /// The command at this path.
+    Leveret(&'a Path),
+    RabbitMq,
+}
+
+impl Kind<'_> {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Leveret(_) => "leveret",
+            Self::RabbitMq => "rabbitmq",
+        }
+    }
+}
+
+enum Running {
+    Leveret(Process),
+    RabbitMq(Cluster),
+}
+
+/// A broker that takes clients.
+pub(super) struct Peer {
+    running: Running,
+    pub(super) port: u16,
+    pub(super) pid: Pid,
+    /// From the start of the process until a client was served.
+    pub(super) start_up: Duration,
+    /// Product and version.
+    pub(super) name: String,
+}
+
+impl Peer {
+    pub(super) fn start(supervisor: &Supervisor, kind: &Kind<'_>, folder: &Path) -> Result<Self> {
+        let (mut running, port, started) = match kind {
+            Kind::Leveret(binary) => {
+                let [port] = ports::free()?;
+                let started = Instant::now();
+                (Running::Leveret(leveret(supervisor, binary, port, folder)?), port, started)
+            }
+            Kind::RabbitMq => {
+                let mut cluster = Cluster::prepare(supervisor, &["alone"], folder)?;
+                let (port, started) = (cluster.nodes[0].port(), Instant::now());
+                cluster.nodes[0].boot(supervisor)?;
+                (Running::RabbitMq(cluster), port, started)
+            }
+        };
+        let client = running.connect(supervisor, port)?;
+        let start_up = started.elapsed();
+        let name = client.server().to_owned();
+        client.close()?;
+        let pid = running.process()?.pid();
+        Ok(Self { running, port, pid, start_up, name })
+    }
+
+    /// Stops it as an operator does.
+    pub(super) fn stop(self) -> Result<()> {
+        match self.running {
+            Running::RabbitMq(cluster) => cluster.stop(),
+            Running::Leveret(mut process) => {
+                process.signal(Signal::TERM)?;
+                process.succeed(STOP_TIME_MAX).context("leveret serve does not stop")
+            }
+        }
+    }
+
+    /// Lets time pass; an error if the broker ends meanwhile.
+    pub(super) fn rest(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        let process = self.running.process()?;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            process.rest(left)?;
+            if let Some(status) = process.has_ended()? {
+                bail!("{} ended with {status}{}", process.name(), process.last_words());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn leveret(supervisor: &Supervisor, binary: &Path, port: u16, folder: &Path) -> Result<Process> {
+    let listen = format!("127.0.0.1:{port}");
+    let program = Program::new("leveret-serve", binary).args(["serve", "--listen", &listen]);
+    supervisor.spawn(program, folder)
+}
+
+impl Running {
+    fn process(&mut self) -> Result<&mut Process> {
+        match self {
+            Self::Leveret(process) => Ok(process),
+            Self::RabbitMq(cluster) => cluster.nodes[0].process(),
+        }
+    }
+
+    /// Tries until a client is served.
+    fn connect(&mut self, supervisor: &Supervisor, port: u16) -> Result<Client> {
+        let deadline = Instant::now() + START_TIME_MAX;
+        let process = self.process()?;
+        loop {
+            let error = match Client::open(port) {
+                Ok(client) => return Ok(client),
+                Err(error) => error,
+            };
+            supervisor.interrupt().check()?;
+            if let Some(status) = process.has_ended()? {
+                bail!("{} ended with {status}{}", process.name(), process.last_words());
+            }
+            if Instant::now() >= deadline {
+                return Err(error).with_context(|| format!("{} takes no client", process.name()));
+            }
+            thread::sleep(CONNECT_AGAIN);
+        }
+    }
+}
