@@ -95,6 +95,8 @@ pub enum Refusal {
     FrameError(String),
     #[error("")]
     BrokenContent,
+    #[error("contents and transactions under way hold {held} octets while memory is low")]
+    OutOfMemory { held: u64 },
     #[error("{0}")]
     ConnectionForced(String),
 }
@@ -146,6 +148,7 @@ impl Refusal {
             Self::UnexpectedFrame(_) => ReplyCode::UnexpectedFrame,
             Self::FrameError(_) => ReplyCode::FrameError,
             Self::BrokenContent => ReplyCode::InternalError,
+            Self::OutOfMemory { .. } => ReplyCode::ResourceError,
             Self::ConnectionForced(_) => ReplyCode::ConnectionForced,
         }
     }

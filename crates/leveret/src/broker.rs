@@ -227,7 +227,14 @@ impl BrokerBuilder {
             let listener = tokio::net::TcpListener::from_std(socket)
                 .and_then(|listener| Ok((listener.local_addr()?, listener)))
                 .map_err(|source| StartError::Threads { source });
-            let (address, listener) = listener?;
+            let (address, listener) = match listener {
+                Ok(listening) => listening,
+                Err(error) => {
+                    // To drop a runtime inside another one is not allowed.
+                    runtime.shutdown_background();
+                    return Err(error);
+                }
+            };
             addresses.push(address);
             runtime.spawn(listener::accept(listener, Arc::clone(&engine), clock));
         }

@@ -51,6 +51,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, cl
             let was_full = connection.output().is_full();
             writable = write(&stream, &mut connection, clock);
             more |= was_full && !connection.output().is_full();
+            more |= connection.is_disconnected();
         }
         if connection.is_finished() {
             return;

@@ -87,7 +87,7 @@ impl MemoryAlarm {
         tracing::warn!(octets, "memory alarm cleared: publishers are read from again");
         let waiting = std::mem::take(&mut *self.waiting.lock());
         for inbox in waiting.values() {
-            inbox.wake();
+            inbox.call();
         }
     }
 

@@ -184,6 +184,10 @@ impl Connection {
     pub fn sent(&mut self, octets: usize, now: Now) {
         self.output.consume(octets);
         self.last_sent_millis = now.monotonic_millis;
+        if !self.takes_input() {
+            // It reads, so it lives, though we do not listen to it.
+            self.last_heard_millis = now.monotonic_millis;
+        }
     }
 
     /// Whether the socket should be read.
@@ -198,6 +202,12 @@ impl Connection {
         Reading::Now
     }
 
+    /// Whether the socket was given up; what the connection had may not all be given back yet.
+    #[must_use]
+    pub const fn is_disconnected(&self) -> bool {
+        self.disconnected
+    }
+
     /// Whether nothing is left to do or to say: the socket may be closed and this dropped.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -210,13 +220,13 @@ impl Connection {
     }
 
     fn takes_input(&self) -> bool {
-        self.failure.is_none()
-            && !self.blocked
+        // A peer that is to say no more than its close-ok is listened to in any case.
+        let may_ask = !self.blocked && !self.output.is_flooded() && !self.answers_wait;
+        (may_ask || self.session.phase() != Phase::Running)
+            && self.failure.is_none()
             && !self.disconnected
             && self.teardowns.is_empty()
             && !self.publishes.is_flushing()
-            && !self.output.is_flooded()
-            && !self.answers_wait
     }
 
     /// Takes what the socket brought, as far as the turn goes, and returns how many octets that
@@ -225,31 +235,47 @@ impl Connection {
         self.now = now;
         self.last_heard_millis = now.monotonic_millis;
         let mut taken = 0;
-        while self.takes_input() {
-            let rest = &input[taken..];
-            if !self.flush_before(rest) {
+        loop {
+            let wants_more = self.take_frames(input, &mut taken);
+            self.flush();
+            self.settle_failure();
+            // What stopped us may be settled by now, and nobody would call again for what is left.
+            if wants_more || !self.takes_input() {
                 break;
             }
+        }
+        self.count_held();
+        taken
+    }
+
+    /// Takes frames until the input ends, which is told by true, or something has to be settled.
+    fn take_frames(&mut self, input: &[u8], taken: &mut usize) -> bool {
+        while self.takes_input() {
+            if self.session.phase() == Phase::Ended {
+                *taken = input.len();
+                return true;
+            }
+            let rest = &input[*taken..];
+            if !self.flush_before(rest) {
+                return false;
+            }
             match self.session.next(rest, self.output.buffer()) {
-                Ok(None) => break,
+                Ok(None) => return true,
                 Ok(Some((octets, call))) => {
-                    taken += octets;
-                    self.input_left = input.len() - taken;
+                    *taken += octets;
+                    self.input_left = input.len() - *taken;
                     let Some(call) = call else { continue };
                     if let Err(failure) = self.handle(call) {
                         self.failure = Some(failure);
                     }
                 }
                 Err(failure) => {
-                    taken += frame_octets(rest).unwrap_or(rest.len());
+                    *taken += frame_octets(rest).unwrap_or(rest.len());
                     self.failure = Some(failure);
                 }
             }
         }
-        self.flush();
-        self.settle_failure();
-        self.count_held();
-        taken
+        false
     }
 
     /// Flushes what may not wait for the frame that comes next. False when that is not done yet.
@@ -296,7 +322,7 @@ impl Connection {
                 Ok(())
             }
             Call::ConnectionClosed => {
-                self.drop_at_millis = None;
+                self.end();
                 Ok(())
             }
         }

@@ -66,6 +66,7 @@ impl Connection {
             prefetch: data.prefetch,
             channel_credit: data.credit.clone(),
         };
+        let shares_credit = settings.channel_credit.is_some() && !consume.no_ack;
         let id = self.sources.insert(channel, Arc::clone(queue), tag, consume.no_ack);
         let refused = |kind: fn(String, String) -> Refusal, connection: &mut Self| {
             connection.sources.tidy(id);
@@ -74,7 +75,11 @@ impl Connection {
         match queue.add_consumer(&self.engine, &mut self.scratch, settings, &self.inbox, id) {
             None => return Err(refused(|queue, vhost| Refusal::NoQueue { queue, vhost }, self)),
             Some(Err(_)) => return Err(refused(|queue, vhost| Refusal::ExclusiveUse { queue, vhost }, self)),
-            Some(Ok(slot)) => self.sources.of(id).slot = Some(slot),
+            Some(Ok(slot)) => {
+                let source = self.sources.of(id);
+                source.slot = Some(slot);
+                source.shares_credit = shares_credit;
+            }
         }
         self.channel(channel).data.consumers.insert(tag.into(), id);
         if !consume.nowait {
@@ -100,10 +105,11 @@ impl Connection {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot.take() else { return };
         let (queue, no_ack, channel) = (Arc::clone(&source.queue), source.no_ack, source.channel);
+        let shares_credit = source.shares_credit;
         let abandoned = queue.remove_consumer(slot);
         let unsent = self.retract(id);
         self.put_back_unsent(&queue, no_ack, &unsent);
-        self.give_back_unsent_credit(channel, no_ack, unsent.len());
+        self.give_back_unsent_credit(channel, shares_credit, unsent.len());
         if abandoned {
             self.remove_abandoned_queue(&queue);
         }
@@ -136,8 +142,10 @@ impl Connection {
     }
 
     /// What was never sent counted in the channel's shared prefetch all the same.
-    fn give_back_unsent_credit(&mut self, channel: u16, no_ack: bool, unsent: usize) {
-        let Some(open) = self.session.channel(channel).filter(|_| !no_ack && unsent > 0) else { return };
+    fn give_back_unsent_credit(&mut self, channel: u16, shares_credit: bool, unsent: usize) {
+        let Some(open) = self.session.channel(channel).filter(|_| shares_credit && unsent > 0) else {
+            return;
+        };
         let Some(credit) = &open.data.credit else { return };
         credit.give_back(u32::try_from(unsent).expect("a window is small"));
         self.wake_channel(channel);
@@ -149,9 +157,9 @@ impl Connection {
         if source.slot.take().is_none() {
             return;
         }
-        let (channel, tag, no_ack) = (source.channel, source.tag.clone(), source.no_ack);
+        let (channel, tag, shares_credit) = (source.channel, source.tag.clone(), source.shares_credit);
         let unsent = self.retract(id);
-        self.give_back_unsent_credit(channel, no_ack, unsent.len());
+        self.give_back_unsent_credit(channel, shares_credit, unsent.len());
         self.engine.release(unsent.iter().map(|letter| letter.location));
         self.sources.tidy(id);
         let notify = self.session.capabilities().consumer_cancel_notify;
@@ -229,17 +237,25 @@ impl Connection {
         let credit = Arc::new(ChannelCredit::default());
         self.channel(channel).data.credit = Some(Arc::clone(&credit));
         let consumers: Vec<_> = self.channel(channel).data.consumers.values().copied().collect();
-        for id in &consumers {
-            let Some(source) = self.sources.find(*id) else { continue };
-            let Some(slot) = source.slot else { continue };
-            source
-                .queue
-                .step(&self.engine, &mut self.scratch, |queue, _, _| queue.share_credit(slot, &credit));
+        for id in consumers {
+            self.share_credit(id, &credit);
         }
-        for delivery in self.session.channel(channel).expect("the session found it open").unacked.iter_mut() {
-            delivery.holds_credit = consumers.contains(&delivery.source);
+        let sources = &mut self.sources;
+        let unacked = &mut self.session.channel(channel).expect("the session found it open").unacked;
+        for delivery in unacked.iter_mut() {
+            delivery.holds_credit = sources.of(delivery.source).shares_credit;
         }
         credit
+    }
+
+    /// Puts a consumer under the channel's limit, unless its queue is gone already.
+    fn share_credit(&mut self, id: SourceId, credit: &Arc<ChannelCredit>) {
+        let Some(source) = self.sources.find(id) else { return };
+        let Some(slot) = source.slot.filter(|_| !source.no_ack) else { return };
+        let shared = source
+            .queue
+            .step(&self.engine, &mut self.scratch, |queue, _, _| queue.share_credit(slot, credit));
+        source.shares_credit = shared.is_some();
     }
 
     pub(super) fn recover(&mut self, channel: u16, requeue: bool, confirmed: bool) -> Result<(), Refusal> {

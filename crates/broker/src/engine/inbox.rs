@@ -77,6 +77,11 @@ impl Inbox {
         }
     }
 
+    /// Makes the owner look again, whatever it was told before: for what is not in the inbox.
+    pub(super) fn call(&self) {
+        self.waker.wake();
+    }
+
     /// Puts a run of messages in. The caller wakes the owner afterwards, outside its own locks.
     pub(super) fn put(&self, source: SourceId, window: u32, letters: impl Iterator<Item = Letter>) {
         let mut state = self.state.lock();
@@ -133,4 +138,9 @@ pub(super) fn retract(
             mail.letters.extend(own);
         }
     }
+    let mut at = 0;
+    mail.runs.retain(|run| {
+        at += 1;
+        at <= first_run || run.source != source
+    });
 }

@@ -37,7 +37,7 @@ impl Connection {
     }
 
     fn refuse(&mut self, channel: u16, ids: (u16, u16), refusal: &Refusal) {
-        if self.session.phase() == Phase::Closing {
+        if matches!(self.session.phase(), Phase::Closing | Phase::Ended) {
             return self.end();
         }
         tracing::warn!(
@@ -90,7 +90,8 @@ impl Connection {
     /// Nothing of the peer's is taken any more. What was said last is sent, if it is read soon.
     pub(super) fn end(&mut self) {
         self.session.end();
-        self.drop_at_millis = Some(self.now.monotonic_millis + CLOSE_MILLIS_MAX);
+        let drop_at = self.now.monotonic_millis + CLOSE_MILLIS_MAX;
+        self.drop_at_millis = Some(self.drop_at_millis.map_or(drop_at, |earlier| earlier.min(drop_at)));
     }
 
     /// The socket is gone. What the connection had is given back in the turns that follow.
@@ -104,6 +105,7 @@ impl Connection {
             tracing::info!(connection = %self.peer.name, vhost = self.vhost_name(), "the peer closed its socket");
         }
         self.flush_settles();
+        self.failure = None;
         self.tear_down(Then::End);
         self.silent = false;
         self.drop_at_millis = None;

@@ -130,7 +130,7 @@ impl Engine {
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         for inbox in self.connections.lock().values() {
-            inbox.wake();
+            inbox.call();
         }
     }
 

@@ -137,7 +137,7 @@ impl Output {
             self.buffer.clear();
             self.buffer.shrink_to(IDLE_OCTETS_MAX);
             self.references.shrink_to(64);
-        } else if self.sent > SENT_OCTETS_MAX {
+        } else if self.sent > SENT_OCTETS_MAX && self.sent * 2 >= self.buffer.len() {
             self.buffer.drain(..self.sent);
             for reference in &mut self.references {
                 reference.at -= self.sent;

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+
 use super::{
     connection::Connection,
     sources::{Delivery, SourceId},
@@ -16,7 +18,7 @@ use crate::{Location, Refusal, session::UnknownDeliveryTag};
 #[derive(Default)]
 pub(super) struct SettleBatch {
     /// How many of each source, in the order in which they came.
-    counts: Vec<(SourceId, u32)>,
+    counts: IndexMap<SourceId, u32>,
     /// Channels whose shared prefetch has room again.
     credited: Vec<u16>,
     freed: Vec<Location>,
@@ -27,10 +29,7 @@ impl SettleBatch {
     fn count(&mut self, source: SourceId) {
         match self.counts.last_mut() {
             Some((last, count)) if *last == source => *count += 1,
-            _ => match self.counts.iter_mut().find(|(other, _)| *other == source) {
-                Some((_, count)) => *count += 1,
-                None => self.counts.push((source, 1)),
-            },
+            _ => *self.counts.entry(source).or_insert(0) += 1,
         }
     }
 }

@@ -6,7 +6,10 @@
 use leveret_wire::{method::connection, write_heartbeat};
 
 use super::connection::Connection;
-use crate::session::Phase;
+use crate::{
+    Refusal,
+    session::{Failure, Phase},
+};
 
 impl Connection {
     /// When to call [`Connection::advance`] though nothing happened, by the monotonic clock.
@@ -24,9 +27,15 @@ impl Connection {
         (seconds > 0 && self.session.phase() == Phase::Running).then(|| u64::from(seconds) * 1000)
     }
 
-    /// After a publish while the alarm is raised, nothing more is read until it clears.
+    /// After a publish while the alarm is raised, nothing more is read until it clears. A content
+    /// or a transaction that is open may be brought to its end, for it takes memory as well.
     pub(super) fn block_if_alarmed(&mut self) {
-        if self.blocked || !self.engine.alarm.is_raised() || !self.engine.alarm.wait(self.id, &self.inbox) {
+        let is_open = self.transaction_octets > 0 || self.session.assembling_octets() > 0;
+        if is_open
+            || self.blocked
+            || !self.engine.alarm.is_raised()
+            || !self.engine.alarm.wait(self.id, &self.inbox)
+        {
             return;
         }
         self.blocked = true;
@@ -37,7 +46,11 @@ impl Connection {
 
     pub(super) fn look_at_alarm(&mut self) {
         // It may have cleared and been raised again since we were woken: then we wait once more.
-        if !self.blocked || self.engine.alarm.wait(self.id, &self.inbox) {
+        if !self.blocked {
+            return;
+        }
+        self.engine.alarm.shrunk(self.engine.log.octets());
+        if self.engine.alarm.wait(self.id, &self.inbox) {
             return;
         }
         self.blocked = false;
@@ -50,6 +63,7 @@ impl Connection {
     pub(super) fn look_at_clock(&mut self) {
         let now = self.now.monotonic_millis;
         if self.drop_at_millis.is_some_and(|at| at <= now) {
+            self.drop_at_millis = None;
             if self.session.phase() != Phase::Ended {
                 tracing::warn!(connection = %self.peer.name, "the peer took too long; the socket is closed");
             }
@@ -72,14 +86,17 @@ impl Connection {
     }
 
     /// Tells the engine how many octets of messages wait here: contents under way, transactions.
+    /// While memory is short, a connection may hold one message of the largest size in them.
     pub(super) fn count_held(&mut self) {
         let held = self.session.assembling_octets() + self.transaction_octets;
         if held != self.held_octets {
             self.engine.alarm.held_changed(self.held_octets, held, self.engine.log.octets());
             self.held_octets = held;
         }
-        if self.session.assembling_octets() > 0 {
-            self.block_if_alarmed();
+        let too_much = held > self.engine.config.message_octets_max && self.engine.alarm.is_raised();
+        if too_much && self.session.phase() == Phase::Running && self.failure.is_none() {
+            let refusal = Refusal::OutOfMemory { held };
+            self.failure = Some(Failure::Refused { channel: 0, ids: (0, 0), refusal });
         }
     }
 }

@@ -98,7 +98,9 @@ impl Connection {
                 return Err(Refusal::UnknownDeliveryTag(tag));
             }
             tags.retain(|tag| held.settled_tags.insert(*tag));
-            held.settles.push(HeldSettle { tags, requeue });
+            if !tags.is_empty() {
+                held.settles.push(HeldSettle { tags, requeue });
+            }
             return Ok(());
         }
         if requeue {
@@ -113,16 +115,15 @@ impl Connection {
         for publish in &held.publishes {
             // An exchange that was deleted since takes its messages along.
             let _gone = self.publish_committed(publish.as_publish(channel));
+            if self.publishes.is_due() {
+                self.flush_publishes_whole();
+            }
         }
         for settle in &held.settles {
             self.settle_held(channel, settle);
         }
         self.flush_settles();
-        self.flush_publishes();
-        while self.publishes.is_flushing() {
-            // A commit is answered when all of it is done, so it is the one thing without slices.
-            self.flush_publishes();
-        }
+        self.flush_publishes_whole();
         self.say(channel, tx::CommitOk {});
         Ok(())
     }
@@ -146,6 +147,14 @@ impl Connection {
         let settled = &open.data.transaction.settled_tags;
         let recoverable = tags.iter().filter(|tag| !settled.contains(tag));
         recoverable.map(|tag| open.unacked.take(*tag).expect("it was just listed")).collect()
+    }
+
+    /// A commit is answered when all of it is done, so it is the one thing without slices.
+    fn flush_publishes_whole(&mut self) {
+        self.flush_publishes();
+        while self.publishes.is_flushing() {
+            self.flush_publishes();
+        }
     }
 
     pub(super) fn roll_back(&mut self, channel: u16) -> Result<(), Refusal> {

@@ -139,7 +139,8 @@ impl TopicTable {
     fn reach(&self, node: NodeId, reached: &mut Reached) {
         let mut at = Some(node);
         while let Some(node) = at {
-            if reached.contains(&node) {
+            // Every other node has one way to it.
+            if self.nodes[node].takes_any_words && reached.contains(&node) {
                 return;
             }
             reached.push(node);
