@@ -225,31 +225,44 @@ impl Connection {
         self.now = now;
         self.last_heard_millis = now.monotonic_millis;
         let mut taken = 0;
+        loop {
+            let is_at_end = self.take_frames(input, &mut taken);
+            self.flush();
+            self.settle_failure();
+            // What ended the round may be settled; then the rest is not left for an input that
+            // may never come.
+            if is_at_end || !self.takes_input() {
+                break;
+            }
+        }
+        self.count_held();
+        taken
+    }
+
+    /// True when the input ends before its next frame does.
+    fn take_frames(&mut self, input: &[u8], taken: &mut usize) -> bool {
         while self.takes_input() {
-            let rest = &input[taken..];
+            let rest = &input[*taken..];
             if !self.flush_before(rest) {
                 break;
             }
             match self.session.next(rest, self.output.buffer()) {
-                Ok(None) => break,
+                Ok(None) => return true,
                 Ok(Some((octets, call))) => {
-                    taken += octets;
-                    self.input_left = input.len() - taken;
+                    *taken += octets;
+                    self.input_left = input.len() - *taken;
                     let Some(call) = call else { continue };
                     if let Err(failure) = self.handle(call) {
                         self.failure = Some(failure);
                     }
                 }
                 Err(failure) => {
-                    taken += frame_octets(rest).unwrap_or(rest.len());
+                    *taken += frame_octets(rest).unwrap_or(rest.len());
                     self.failure = Some(failure);
                 }
             }
         }
-        self.flush();
-        self.settle_failure();
-        self.count_held();
-        taken
+        false
     }
 
     /// Flushes what may not wait for the frame that comes next. False when that is not done yet.
