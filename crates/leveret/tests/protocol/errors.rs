@@ -301,6 +301,27 @@ fn an_error_of_one_channel_leaves_the_others_alone() {
 }
 
 #[test]
+fn what_comes_with_an_error_in_one_write_is_answered() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    client.open(2);
+    client.ask(declare("q"), "declare-ok q 0 0");
+    let mut octets = Vec::new();
+    for _ in 0..3 {
+        Method::from(passive("q")).write_frame(2, &mut octets);
+        Method::from(ack(99)).write_frame(1, &mut octets);
+        Method::from(passive("q")).write_frame(2, &mut octets);
+        Method::from(channel::CloseOk {}).write_frame(1, &mut octets);
+        Method::from(channel::Open::default()).write_frame(1, &mut octets);
+    }
+    client.send_octets(&octets);
+    let unknown = "channel 406 (60/80) PRECONDITION_FAILED - unknown delivery tag 99";
+    let mut wanted = vec!["declare-ok q 0 0"; 6];
+    wanted.extend([unknown, "ChannelOpenOk"].repeat(3));
+    client.expect_unordered(&wanted);
+}
+
+#[test]
 fn errors_of_methods_without_answer_close_the_channel_all_the_same() {
     let peer = Peer::start();
     let mut client = peer.client();

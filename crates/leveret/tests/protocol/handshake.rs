@@ -274,6 +274,44 @@ fn a_handshake_that_does_not_come_to_its_end_is_dropped() {
 }
 
 #[test]
+fn users_and_virtual_hosts_are_those_that_were_set_up() {
+    let alice = Login { response: b"\0alice\0secret".to_vec(), virtual_host: "staging", ..Login::default() };
+    let why = "it takes a broker with a user and a virtual host of its own";
+    let set_up = |builder: leveret::BrokerBuilder| builder.user("alice", "secret").virtual_host("staging");
+    let Some(peer) = Peer::leveret_as(alice.clone(), why, set_up) else { return };
+    peer.client_with(&alice).close();
+    let refused = |response: &[u8]| {
+        let mut client = peer.socket();
+        client.greet(&Login { response: response.to_vec(), ..Login::default() });
+        client.expect_connection_close(
+            "403 (0/0) ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see \
+             the broker logfile.",
+        );
+    };
+    refused(b"\0guest\0guest");
+    refused(b"\0alice\0Secret");
+    let mut client = peer.socket();
+    client.greet(&alice);
+    client.expect("ConnectionTune");
+    client.tune(&alice);
+    client.send_on(0, connection::Open { virtual_host: "/".into(), ..connection::Open::default() });
+    client.expect_connection_close("530 (10/40) NOT_ALLOWED - vhost / not found");
+}
+
+#[test]
+fn limits_are_offered_as_they_were_set_up() {
+    let why = "it takes a broker with limits of its own";
+    let set_up = |builder: leveret::BrokerBuilder| builder.channel_max(7).heartbeat_seconds(3);
+    let login = Login { channel_max: 7, ..Login::default() };
+    let Some(peer) = Peer::leveret_as(login, why, set_up) else { return };
+    let mut client = peer.socket();
+    client.greet(&Login::default());
+    let tune = client.expect("ConnectionTune");
+    let wanted = connection::Tune { channel_max: 7, frame_max: 131_072, heartbeat_seconds: 3 };
+    assert_eq!(tune.method(), wanted.into());
+}
+
+#[test]
 fn everything_may_be_sent_without_waiting() {
     let peer = Peer::start();
     let login = Login::default();

@@ -9,6 +9,7 @@ mod support;
 
 mod alarm;
 mod consumers;
+mod differential;
 mod errors;
 mod exchanges;
 mod frames;

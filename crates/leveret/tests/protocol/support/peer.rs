@@ -34,15 +34,18 @@ pub(crate) struct Declared {
 pub(crate) struct Peer {
     broker: Option<Broker>,
     address: SocketAddr,
+    login: Login<'static>,
     declared: Arc<Mutex<Declared>>,
-    _alone: Option<MutexGuard<'static, ()>>,
+    /// Held while another broker is under test.
+    #[allow(dead_code, reason = "it is there to be dropped")]
+    alone: Option<MutexGuard<'static, ()>>,
 }
 
 impl Peer {
     /// A broker as it comes.
     pub(crate) fn start() -> Self {
         match other_broker() {
-            None => Self::own(Broker::builder()),
+            None => Self::own(Broker::builder(), Login::default()),
             Some(name) => Self::other(&name),
         }
     }
@@ -50,26 +53,46 @@ impl Peer {
     /// A broker of our own that is set up in some way. `None`, and a line that says so, when
     /// another broker is under test: `why` says what does not hold there.
     pub(crate) fn leveret(why: &str, set_up: impl FnOnce(BrokerBuilder) -> BrokerBuilder) -> Option<Self> {
-        if other_broker().is_none() {
-            return Some(Self::own(set_up(Broker::builder())));
-        }
-        let test = thread::current().name().unwrap_or("a test").to_owned();
-        // Not by a macro, whose output the test runner would keep to itself.
-        writeln!(std::io::stderr(), "skipped {test}: {why}").expect("stderr takes a line");
-        None
+        Self::leveret_as(Login::default(), why, set_up)
     }
 
-    fn own(builder: BrokerBuilder) -> Self {
+    /// The same, where that is the login by which the test's traces are removed.
+    pub(crate) fn leveret_as(
+        login: Login<'static>,
+        why: &str,
+        set_up: impl FnOnce(BrokerBuilder) -> BrokerBuilder,
+    ) -> Option<Self> {
+        if other_broker().is_some() {
+            skip(why);
+            return None;
+        }
+        Some(Self::own(set_up(Broker::builder()), login))
+    }
+
+    /// A broker of our own and the other one. `None`, and a line that says so, when there is no
+    /// other one.
+    pub(crate) fn both() -> Option<(Self, Self)> {
+        match other_broker() {
+            Some(name) => Some((Self::own(Broker::builder(), Login::default()), Self::other(&name))),
+            None => {
+                skip("there is no other broker to compare with");
+                None
+            }
+        }
+    }
+
+    fn own(builder: BrokerBuilder, login: Login<'static>) -> Self {
         let broker = futures_lite::future::block_on(builder.start()).expect("a broker starts");
         let address = broker.addresses()[0];
-        Self { broker: Some(broker), address, declared: Arc::default(), _alone: None }
+        Self { broker: Some(broker), address, login, declared: Arc::default(), alone: None }
     }
 
     fn other(name: &str) -> Self {
         let alone = OTHER_BROKER.lock().unwrap_or_else(PoisonError::into_inner);
         let address = name.to_socket_addrs().ok().and_then(|mut found| found.next());
         let address = address.unwrap_or_else(|| panic!("AMQP_PEER={name} is not host:port"));
-        Self { broker: None, address, declared: Arc::default(), _alone: Some(alone) }
+        let (login, declared) = (Login::default(), Arc::default());
+        Self { broker: None, address, login, declared, alone: Some(alone) }
     }
 
     /// Whether it is a broker of our own.
@@ -106,9 +129,7 @@ impl Peer {
 
     fn clean(&self) {
         let declared = std::mem::take(&mut *self.declared.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut client = self.socket();
-        client.log_in(&Login::default());
-        client.open(1);
+        let mut client = self.client_with(&self.login);
         for name in &declared.queues {
             let queue = leveret_wire::ShortStr::new(name).expect("it was sent as a short string");
             client.send(queue::Delete { queue, ..queue::Delete::default() });
@@ -142,6 +163,13 @@ impl Drop for Peer {
             Self::assert_clean(broker);
         }
     }
+}
+
+/// Says which test is skipped and why; not by a macro, whose output the test runner would keep
+/// to itself.
+fn skip(why: &str) {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr(), "skipped {test}: {why}").expect("stderr takes a line");
 }
 
 fn other_broker() -> Option<String> {
