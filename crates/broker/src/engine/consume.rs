@@ -67,6 +67,7 @@ impl Connection {
             channel_credit: data.credit.clone(),
         };
         let id = self.sources.insert(channel, Arc::clone(queue), tag, consume.no_ack);
+        self.sources.of(id).shares_credit = settings.channel_credit.is_some() && !consume.no_ack;
         let refused = |kind: fn(String, String) -> Refusal, connection: &mut Self| {
             connection.sources.tidy(id);
             kind(queue.name.to_string(), connection.vhost_name().to_owned())
@@ -99,11 +100,11 @@ impl Connection {
     pub(super) fn stop_consumer(&mut self, id: SourceId) {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot.take() else { return };
-        let (queue, no_ack, channel) = (Arc::clone(&source.queue), source.no_ack, source.channel);
+        let (queue, no_ack) = (Arc::clone(&source.queue), source.no_ack);
         let abandoned = queue.remove_consumer(slot);
         let unsent = self.retract(id);
         self.put_back_unsent(&queue, no_ack, &unsent);
-        self.give_back_unsent_credit(channel, no_ack, unsent.len());
+        self.give_back_unsent_credit(id, unsent.len());
         if abandoned {
             self.remove_abandoned_queue(&queue);
         }
@@ -136,8 +137,12 @@ impl Connection {
     }
 
     /// What was never sent counted in the channel's shared prefetch all the same.
-    fn give_back_unsent_credit(&mut self, channel: u16, no_ack: bool, unsent: usize) {
-        let Some(open) = self.session.channel(channel).filter(|_| !no_ack && unsent > 0) else { return };
+    fn give_back_unsent_credit(&mut self, id: SourceId, unsent: usize) {
+        let Some(source) = self.sources.find(id).filter(|source| source.shares_credit && unsent > 0) else {
+            return;
+        };
+        let channel = source.channel;
+        let Some(open) = self.session.channel(channel) else { return };
         let Some(credit) = &open.data.credit else { return };
         credit.give_back(u32::try_from(unsent).expect("a window is small"));
         self.wake_channel(channel);
@@ -149,9 +154,9 @@ impl Connection {
         if source.slot.take().is_none() {
             return;
         }
-        let (channel, tag, no_ack) = (source.channel, source.tag.clone(), source.no_ack);
+        let (channel, tag) = (source.channel, source.tag.clone());
         let unsent = self.retract(id);
-        self.give_back_unsent_credit(channel, no_ack, unsent.len());
+        self.give_back_unsent_credit(id, unsent.len());
         self.engine.release(unsent.iter().map(|letter| letter.location));
         self.sources.tidy(id);
         let notify = self.session.capabilities().consumer_cancel_notify;
@@ -232,12 +237,14 @@ impl Connection {
         for id in &consumers {
             let Some(source) = self.sources.find(*id) else { continue };
             let Some(slot) = source.slot else { continue };
-            source
+            let shared = source
                 .queue
                 .step(&self.engine, &mut self.scratch, |queue, _, _| queue.share_credit(slot, &credit));
+            // What a queue that is gone handed out before does not count.
+            source.shares_credit = shared.is_some() && !source.no_ack;
         }
         for delivery in self.session.channel(channel).expect("the session found it open").unacked.iter_mut() {
-            delivery.holds_credit = consumers.contains(&delivery.source);
+            delivery.holds_credit = self.sources.of(delivery.source).shares_credit;
         }
         credit
     }

@@ -91,7 +91,7 @@ impl Connection {
         let source = self.sources.find(run.source).expect("messages of a source that goes are retracted");
         let channel_id = source.channel;
         let channel = self.session.channel(channel_id).expect("a channel goes with its consumers");
-        let holds_credit = channel.data.credit.is_some();
+        let holds_credit = source.shares_credit;
         let letters = &self.reader.mail.letters[self.reader.next_letter..];
         let mut last_chunk = LastChunk::default();
         let mut freed = Vec::new();

@@ -39,6 +39,8 @@ pub(super) struct Source {
     /// Its place in the queue, while it is a consumer.
     pub(super) slot: Option<ConsumerSlot>,
     pub(super) unacked: u32,
+    /// Whether what it is handed counts in the channel's shared prefetch.
+    pub(super) shares_credit: bool,
     serial: u64,
 }
 
@@ -58,7 +60,16 @@ impl Sources {
     ) -> SourceId {
         self.last_serial += 1;
         let serial = self.last_serial;
-        let source = Source { channel, queue, tag: tag.into(), no_ack, slot: None, unacked: 0, serial };
+        let source = Source {
+            channel,
+            queue,
+            tag: tag.into(),
+            no_ack,
+            slot: None,
+            unacked: 0,
+            shares_credit: false,
+            serial,
+        };
         SourceId { slot: self.slots.insert(source), serial }
     }
 
