@@ -66,8 +66,8 @@ impl Connection {
             prefetch: data.prefetch,
             channel_credit: data.credit.clone(),
         };
-        let shares_credit = settings.channel_credit.is_some() && !consume.no_ack;
         let id = self.sources.insert(channel, Arc::clone(queue), tag, consume.no_ack);
+        self.sources.of(id).shares_credit = settings.channel_credit.is_some() && !consume.no_ack;
         let refused = |kind: fn(String, String) -> Refusal, connection: &mut Self| {
             connection.sources.tidy(id);
             kind(queue.name.to_string(), connection.vhost_name().to_owned())
@@ -75,11 +75,7 @@ impl Connection {
         match queue.add_consumer(&self.engine, &mut self.scratch, settings, &self.inbox, id) {
             None => return Err(refused(|queue, vhost| Refusal::NoQueue { queue, vhost }, self)),
             Some(Err(_)) => return Err(refused(|queue, vhost| Refusal::ExclusiveUse { queue, vhost }, self)),
-            Some(Ok(slot)) => {
-                let source = self.sources.of(id);
-                source.slot = Some(slot);
-                source.shares_credit = shares_credit;
-            }
+            Some(Ok(slot)) => self.sources.of(id).slot = Some(slot),
         }
         self.channel(channel).data.consumers.insert(tag.into(), id);
         if !consume.nowait {
@@ -104,12 +100,11 @@ impl Connection {
     pub(super) fn stop_consumer(&mut self, id: SourceId) {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot.take() else { return };
-        let (queue, no_ack, channel) = (Arc::clone(&source.queue), source.no_ack, source.channel);
-        let shares_credit = source.shares_credit;
+        let (queue, no_ack) = (Arc::clone(&source.queue), source.no_ack);
         let abandoned = queue.remove_consumer(slot);
         let unsent = self.retract(id);
         self.put_back_unsent(&queue, no_ack, &unsent);
-        self.give_back_unsent_credit(channel, shares_credit, unsent.len());
+        self.give_back_unsent_credit(id, unsent.len());
         if abandoned {
             self.remove_abandoned_queue(&queue);
         }
@@ -142,10 +137,12 @@ impl Connection {
     }
 
     /// What was never sent counted in the channel's shared prefetch all the same.
-    fn give_back_unsent_credit(&mut self, channel: u16, shares_credit: bool, unsent: usize) {
-        let Some(open) = self.session.channel(channel).filter(|_| shares_credit && unsent > 0) else {
+    fn give_back_unsent_credit(&mut self, id: SourceId, unsent: usize) {
+        let Some(source) = self.sources.find(id).filter(|source| source.shares_credit && unsent > 0) else {
             return;
         };
+        let channel = source.channel;
+        let Some(open) = self.session.channel(channel) else { return };
         let Some(credit) = &open.data.credit else { return };
         credit.give_back(u32::try_from(unsent).expect("a window is small"));
         self.wake_channel(channel);
@@ -157,9 +154,9 @@ impl Connection {
         if source.slot.take().is_none() {
             return;
         }
-        let (channel, tag, shares_credit) = (source.channel, source.tag.clone(), source.shares_credit);
+        let (channel, tag) = (source.channel, source.tag.clone());
         let unsent = self.retract(id);
-        self.give_back_unsent_credit(channel, shares_credit, unsent.len());
+        self.give_back_unsent_credit(id, unsent.len());
         self.engine.release(unsent.iter().map(|letter| letter.location));
         self.sources.tidy(id);
         let notify = self.session.capabilities().consumer_cancel_notify;
@@ -237,25 +234,19 @@ impl Connection {
         let credit = Arc::new(ChannelCredit::default());
         self.channel(channel).data.credit = Some(Arc::clone(&credit));
         let consumers: Vec<_> = self.channel(channel).data.consumers.values().copied().collect();
-        for id in consumers {
-            self.share_credit(id, &credit);
+        for id in &consumers {
+            let Some(source) = self.sources.find(*id) else { continue };
+            let Some(slot) = source.slot else { continue };
+            let shared = source
+                .queue
+                .step(&self.engine, &mut self.scratch, |queue, _, _| queue.share_credit(slot, &credit));
+            // What a queue that is gone handed out before does not count.
+            source.shares_credit = shared.is_some() && !source.no_ack;
         }
-        let sources = &mut self.sources;
-        let unacked = &mut self.session.channel(channel).expect("the session found it open").unacked;
-        for delivery in unacked.iter_mut() {
-            delivery.holds_credit = sources.of(delivery.source).shares_credit;
+        for delivery in self.session.channel(channel).expect("the session found it open").unacked.iter_mut() {
+            delivery.holds_credit = self.sources.of(delivery.source).shares_credit;
         }
         credit
-    }
-
-    /// Puts a consumer under the channel's limit, unless its queue is gone already.
-    fn share_credit(&mut self, id: SourceId, credit: &Arc<ChannelCredit>) {
-        let Some(source) = self.sources.find(id) else { return };
-        let Some(slot) = source.slot.filter(|_| !source.no_ack) else { return };
-        let shared = source
-            .queue
-            .step(&self.engine, &mut self.scratch, |queue, _, _| queue.share_credit(slot, credit));
-        source.shares_credit = shared.is_some();
     }
 
     pub(super) fn recover(&mut self, channel: u16, requeue: bool, confirmed: bool) -> Result<(), Refusal> {

@@ -39,7 +39,7 @@ pub(super) struct Source {
     /// Its place in the queue, while it is a consumer.
     pub(super) slot: Option<ConsumerSlot>,
     pub(super) unacked: u32,
-    /// Whether its deliveries count in the channel's shared prefetch.
+    /// Whether what it is handed counts in the channel's shared prefetch.
     pub(super) shares_credit: bool,
     serial: u64,
 }

@@ -20,7 +20,7 @@ pub(super) struct Consumer {
     pub(super) prefetch: u16,
     /// Deliveries heard and not settled.
     pub(super) unacked: u64,
-    /// Deliveries heard since its connection had nothing left to send.
+    /// What it was delivered took of its window since its connection had nothing left to send.
     pub(super) heard: u64,
     /// Its queue is gone and its client was not told yet.
     pub(super) lost: bool,

@@ -5,6 +5,7 @@ use leveret_wire::{Method, ReplyCode, method::basic};
 use super::{
     ChannelKey, ConsumerKey, Model, QueueKey,
     connection::Held,
+    hidden::window_share,
     publish::{check_content, message_id},
     queue::{Position, Waiting},
     turn::Turn,
@@ -43,7 +44,7 @@ impl Model {
         )?;
         self.check_tag(key, deliver.delivery_tag)?;
         let state = self.consumers.get_mut(&consumer).expect("it was just looked up");
-        state.heard += 1;
+        state.heard += window_share(&waiting.message);
         if state.no_ack {
             return Ok(());
         }

@@ -7,7 +7,7 @@
 
 use leveret_broker::model::consumer::DELIVERY_WINDOW;
 
-use super::{ConsumerKey, Model, QueueKey};
+use super::{ConsumerKey, Message, Model, QueueKey};
 
 /// From so many to so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,10 +22,24 @@ impl Range {
     }
 }
 
-/// The broker is at most a window ahead of a consumer's socket.
+/// The broker is at most a window ahead of a consumer's socket: so many messages, or fewer
+/// large ones.
 const AHEAD_MAX: u64 = DELIVERY_WINDOW as u64;
-/// When nothing is under way it is ready to go ahead by at least half of one.
+/// When nothing is under way it is ready to go ahead by at least half of a window.
 const AHEAD_FRESH: u64 = AHEAD_MAX / 2;
+
+/// What a message takes of a window at most: as many as it has KiB, with its frames and its
+/// place in memory, rounded up to a power of two.
+pub(super) fn window_share(message: &Message) -> u64 {
+    let octets = message.exchange.len()
+        + message.routing_key.len()
+        + message.property_octets.len()
+        + message.body.len();
+    ((octets as u64 + FRAMES_OCTETS_MAX) / 1024 + 1).next_power_of_two()
+}
+
+/// Octets that frames and a place in memory may add to a message.
+const FRAMES_OCTETS_MAX: u64 = 128;
 
 impl Model {
     /// How many messages the consumer may have been handed beyond those heard.
@@ -34,7 +48,8 @@ impl Model {
         if consumer.going {
             return Range { min: 0, max: AHEAD_MAX };
         }
-        let ahead_min = AHEAD_FRESH.saturating_sub(consumer.heard).max(1);
+        let share_max = self.queue(consumer.queue).window_share_max.max(1);
+        let ahead_min = (AHEAD_FRESH.saturating_sub(consumer.heard) / share_max).max(1);
         if consumer.no_ack {
             return Range { min: ahead_min, max: AHEAD_MAX };
         }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ConnectionKey, ConsumerKey, Shared};
+use super::{ConnectionKey, ConsumerKey, Shared, hidden::window_share};
 
 /// Where a message stands in its queue.
 pub(super) type Position = u64;
@@ -74,6 +74,8 @@ pub(super) struct Queue {
     pub(super) scrambled: bool,
     /// Publishers whose batches may not be here yet.
     pub(super) expecting: BTreeSet<ConnectionKey>,
+    /// The most that one of its messages took of a window.
+    pub(super) window_share_max: u64,
     waiting: BTreeMap<Position, Waiting>,
     positions: BTreeMap<u64, Position>,
     unsure: u64,
@@ -105,6 +107,7 @@ impl Queue {
 
     /// Puts a new message at the end.
     pub(super) fn append(&mut self, message: Shared, unsure: bool, turn: u64) {
+        self.window_share_max = self.window_share_max.max(window_share(&message));
         let position = self.next_position;
         self.next_position += 1;
         let waiting =

@@ -1,22 +1,30 @@
-//! What a transaction settles is what its acknowledgements named when they came.
+//! Deliveries are settled once, and as their acknowledgements named them when they came.
 
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 
 use client::{Client, FRAME_OCTETS_MAX};
-use leveret_wire::{ContentHeader, FrameKind, Method, decode_frame, method::basic, method::tx, write_frame};
+use leveret_wire::{
+    ContentHeader, FrameKind, Method, decode_frame,
+    method::{basic, queue, tx},
+    write_frame,
+};
+
+fn publish(client: &mut Client) {
+    let mut octets = Vec::new();
+    let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+    Method::from(publish).write_frame(1, &mut octets);
+    let header = ContentHeader { class_id: basic::CLASS_ID, body_octets: 0, property_octets: &[0, 0] };
+    write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
+    client.send(&octets);
+}
 
 /// A transactional channel with so many messages in the queue.
 fn transactional(messages: usize) -> Client {
     let mut client = Client::opened();
     client.call(1, tx::Select {});
     for _ in 0..messages {
-        let mut octets = Vec::new();
-        let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
-        Method::from(publish).write_frame(1, &mut octets);
-        let header = ContentHeader { class_id: basic::CLASS_ID, body_octets: 0, property_octets: &[0, 0] };
-        write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
-        client.send(&octets);
+        publish(&mut client);
     }
     client.call(1, tx::Commit {});
     client
@@ -60,4 +68,22 @@ fn recovering_leaves_out_what_a_transaction_settles() {
     assert_eq!(get(&mut client), ["BasicGetEmpty"], "the delivery is still under way");
     assert_eq!(names(&client.call(1, tx::Commit {})), ["TxCommitOk"]);
     assert_eq!(client.engine.memory_octets(), 0);
+}
+
+#[test]
+fn a_prefetch_for_the_channel_leaves_out_consumers_whose_queue_is_gone() {
+    let mut client = Client::opened();
+    publish(&mut client);
+    let consumed = client.call(1, basic::Consume { queue: "q".into(), ..Default::default() });
+    assert_eq!(names(&consumed), ["BasicConsumeOk", "BasicDeliver"]);
+    // In one read, so that the consumer is not cancelled yet when its channel gets a limit.
+    let mut octets = Vec::new();
+    for method in [
+        Method::from(queue::Delete { queue: "q".into(), ..Default::default() }),
+        basic::Qos { prefetch_octets: 0, prefetch_count: 5, global: true }.into(),
+        basic::Ack { delivery_tag: 1, multiple: false }.into(),
+    ] {
+        method.write_frame(1, &mut octets);
+    }
+    assert_eq!(names(&client.send(&octets)), ["QueueDeleteOk", "BasicQosOk"]);
 }
