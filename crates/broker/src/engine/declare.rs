@@ -22,10 +22,29 @@ pub(super) const RESERVED_PREFIX: &str = "amq.";
 
 /// What a binding or unbinding names.
 pub(super) struct BindingRequest<'a> {
-    pub(super) source: ShortStr<'a>,
+    pub(super) source: ExchangeId,
     pub(super) destination: Destination,
     pub(super) routing_key: &'a [u8],
     pub(super) arguments: Table<'a>,
+}
+
+impl BindingRequest<'_> {
+    pub(super) fn binding(&self) -> Binding {
+        Binding {
+            source: self.source,
+            destination: self.destination,
+            routing_key: self.routing_key.into(),
+            arguments: TableBuf::sorted(self.arguments),
+        }
+    }
+
+    /// The binding, if its source takes such arguments.
+    pub(super) fn check(&self, topology: &QueueTopology) -> Result<Binding, Refusal> {
+        if topology.exchange_of(self.source).declaration.kind == ExchangeKind::Headers {
+            headers::validate(self.arguments)?;
+        }
+        Ok(self.binding())
+    }
 }
 
 impl Connection {
@@ -80,18 +99,18 @@ impl Connection {
 
     pub(super) fn bind_exchange(&mut self, channel: u16, bind: exchange::Bind<'_>) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
-        let destination_name = name(bind.destination)?;
-        refuse_default(&name(bind.source)?)?;
-        refuse_default(&destination_name)?;
+        let (source, destination) = (name(bind.source)?, name(bind.destination)?);
+        refuse_default(&source)?;
+        refuse_default(&destination)?;
         let mut topology = vhost.topology.write();
-        let destination = Destination::Exchange(find_exchange(&topology, &vhost, &destination_name)?.0);
         let request = BindingRequest {
-            source: bind.source,
-            destination,
+            source: find_exchange(&topology, &vhost, &source)?.0,
+            destination: Destination::Exchange(find_exchange(&topology, &vhost, &destination)?.0),
             routing_key: bind.routing_key.as_bytes(),
             arguments: bind.arguments,
         };
-        add_binding(&mut topology, &vhost, &request)?;
+        let binding = request.check(&topology)?;
+        topology.bind(binding);
         drop(topology);
         if !bind.nowait {
             self.say(channel, exchange::BindOk {});
@@ -105,19 +124,20 @@ impl Connection {
         unbind: exchange::Unbind<'_>,
     ) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
-        let destination_name = name(unbind.destination)?;
-        refuse_default(&name(unbind.source)?)?;
-        refuse_default(&destination_name)?;
+        let (source, destination) = (name(unbind.source)?, name(unbind.destination)?);
+        refuse_default(&source)?;
+        refuse_default(&destination)?;
         let mut topology = vhost.topology.write();
-        let destination = topology.exchange(&destination_name).map(|(id, _)| Destination::Exchange(id));
-        if let Some(destination) = destination {
+        let found = (topology.exchange(&source), topology.exchange(&destination));
+        // That there is nothing to unbind is no error.
+        if let (Some((source, _)), Some((destination, _))) = found {
             let request = BindingRequest {
-                source: unbind.source,
-                destination,
+                source,
+                destination: Destination::Exchange(destination),
                 routing_key: unbind.routing_key.as_bytes(),
                 arguments: unbind.arguments,
             };
-            remove_binding(&mut topology, &request)?;
+            topology.unbind(&request.binding());
         }
         drop(topology);
         if !unbind.nowait {
@@ -182,45 +202,11 @@ pub(super) fn refuse_default(exchange: &str) -> Result<(), Refusal> {
     if exchange.is_empty() { Err(Refusal::DefaultExchange) } else { Ok(()) }
 }
 
-fn find_exchange<'t>(
+pub(super) fn find_exchange<'t>(
     topology: &'t QueueTopology,
     vhost: &Vhost,
     name: &str,
 ) -> Result<(ExchangeId, &'t Exchange), Refusal> {
     let missing = || Refusal::NoExchange { exchange: name.to_owned(), vhost: vhost.name.to_string() };
     topology.exchange(name).ok_or_else(missing)
-}
-
-/// Binds a destination that is there to a source that may not be.
-pub(super) fn add_binding(
-    topology: &mut QueueTopology,
-    vhost: &Vhost,
-    request: &BindingRequest<'_>,
-) -> Result<(), Refusal> {
-    let (source, exchange) = find_exchange(topology, vhost, &name(request.source)?)?;
-    if exchange.declaration.kind == ExchangeKind::Headers {
-        headers::validate(request.arguments)?;
-    }
-    topology.bind(binding(source, request));
-    Ok(())
-}
-
-/// Unbinds a destination; that there was nothing to unbind is no error.
-pub(super) fn remove_binding(
-    topology: &mut QueueTopology,
-    request: &BindingRequest<'_>,
-) -> Result<(), Refusal> {
-    if let Some((source, _)) = topology.exchange(&name(request.source)?) {
-        topology.unbind(&binding(source, request));
-    }
-    Ok(())
-}
-
-fn binding(source: ExchangeId, request: &BindingRequest<'_>) -> Binding {
-    Binding {
-        source,
-        destination: request.destination,
-        routing_key: request.routing_key.into(),
-        arguments: TableBuf::sorted(request.arguments),
-    }
 }

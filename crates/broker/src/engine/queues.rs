@@ -7,7 +7,7 @@ use leveret_wire::{ShortStr, TableBuf, method::queue};
 use super::{
     Engine,
     connection::Connection,
-    declare::{BindingRequest, RESERVED_PREFIX, add_binding, refuse_default, remove_binding},
+    declare::{BindingRequest, QueueTopology, RESERVED_PREFIX, find_exchange, refuse_default},
     methods::{name, text},
     queue_cell::{QueueCell, QueueDeclaration, Remains},
     vhost::Vhost,
@@ -17,6 +17,7 @@ use crate::{
     model::{
         arguments::{
             Owner, QueueArguments, QueueType, check_queue_equivalence, flag_difference, inequivalent,
+            refuse_missing_arguments,
         },
         binding::Destination,
         queue::Queue,
@@ -58,31 +59,21 @@ impl Connection {
         vhost: &Vhost,
         declare: &queue::Declare<'_>,
     ) -> Result<Arc<QueueCell>, Refusal> {
-        let asked = name(declare.queue)?;
-        if asked.starts_with(RESERVED_PREFIX) {
-            return Err(Refusal::ReservedName { kind: "queue", name: asked });
-        }
-        let owner = Owner { object: "queue", name: &asked, vhost: &vhost.name };
-        let parsed = QueueArguments::parse(declare.arguments, owner)?;
-        if parsed.queue_type == QueueType::Quorum {
-            check_quorum(declare, owner)?;
-        }
-        let declaration = QueueDeclaration {
-            durable: declare.durable,
-            auto_delete: declare.auto_delete,
-            owner: declare.exclusive.then_some(self.id),
-            arguments: TableBuf::from(declare.arguments),
-            parsed,
+        let name = match name(declare.queue)? {
+            name if name.is_empty() => self.engine.random_name(SERVER_NAMED_PREFIX),
+            name if name.starts_with(RESERVED_PREFIX) => {
+                return Err(Refusal::ReservedName { kind: "queue", name });
+            }
+            name => name,
         };
+        let owner = Owner { object: "queue", name: &name, vhost: &vhost.name };
+        refuse_missing_arguments(declare.arguments, owner)?;
         let mut topology = vhost.topology.write();
-        if let Some((_, cell)) = topology.queue(&asked).filter(|_| !asked.is_empty()) {
-            check_equivalence(cell, &declaration, owner)?;
+        if let Some((_, cell)) = topology.queue(&name) {
+            self.check_equivalence(cell, declare, owner)?;
             return Ok(Arc::clone(cell));
         }
-        let name = match &*asked {
-            "" => self.engine.random_name(SERVER_NAMED_PREFIX),
-            _ => asked,
-        };
+        let declaration = self.declaration(declare, owner)?;
         let exclusive = declaration.owner.is_some();
         let cell = QueueCell::new(self.engine.next_id(), &name, declaration);
         cell.place(topology.add_queue(&name, Arc::clone(&cell)));
@@ -91,6 +82,44 @@ impl Connection {
             self.exclusive.insert(cell.serial, Arc::clone(&cell));
         }
         Ok(cell)
+    }
+
+    fn declaration(
+        &self,
+        declare: &queue::Declare<'_>,
+        owner: Owner<'_>,
+    ) -> Result<QueueDeclaration, Refusal> {
+        let parsed = QueueArguments::parse(declare.arguments, owner)?;
+        if parsed.queue_type == QueueType::Quorum {
+            check_quorum(declare, owner)?;
+        }
+        Ok(QueueDeclaration {
+            durable: is_durable(declare),
+            auto_delete: declare.auto_delete,
+            owner: declare.exclusive.then_some(self.id),
+            arguments: TableBuf::from(declare.arguments),
+            parsed,
+        })
+    }
+
+    fn check_equivalence(
+        &self,
+        cell: &QueueCell,
+        received: &queue::Declare<'_>,
+        owner: Owner<'_>,
+    ) -> Result<(), Refusal> {
+        let current = &cell.declaration;
+        if current.owner != received.exclusive.then_some(self.id) {
+            return Err(Refusal::LockedQueue { queue: owner.name.to_owned(), vhost: owner.vhost.to_owned() });
+        }
+        let durable = flag_difference(&current.durable, &is_durable(received)).map(|text| ("durable", text));
+        let difference = durable.or_else(|| {
+            flag_difference(&current.auto_delete, &received.auto_delete).map(|text| ("auto_delete", text))
+        });
+        if let Some((argument, text)) = difference {
+            return Err(inequivalent(argument, text, owner));
+        }
+        check_queue_equivalence(current.arguments.as_table(), received.arguments, owner)
     }
 
     /// The queue that a method uses, or the channel's last one for the empty name.
@@ -129,20 +158,19 @@ impl Connection {
 
     pub(super) fn bind_queue(&mut self, channel: u16, bind: queue::Bind<'_>) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
-        refuse_default(&name(bind.exchange)?)?;
+        let source = name(bind.exchange)?;
         let queue = self.queue_name(channel, bind.queue)?;
+        refuse_default(&source)?;
         // With neither a queue nor a key named, the key is the queue's name.
         let by_name = bind.queue.is_empty() && bind.routing_key.is_empty();
         let routing_key = if by_name { queue.as_bytes() } else { bind.routing_key.as_bytes() };
         let mut topology = vhost.topology.write();
-        let Some((id, cell)) = topology.queue(&queue) else {
-            return Err(Refusal::NoQueue { queue, vhost: vhost.name.to_string() });
-        };
-        self.check_access(&vhost, cell)?;
-        let destination = Destination::Queue(id);
-        let request =
-            BindingRequest { source: bind.exchange, destination, routing_key, arguments: bind.arguments };
-        add_binding(&mut topology, &vhost, &request)?;
+        let source = find_exchange(&topology, &vhost, &source)?.0;
+        let (destination, cell) = place_of(&topology, &vhost, &queue)?;
+        let request = BindingRequest { source, destination, routing_key, arguments: bind.arguments };
+        let binding = request.check(&topology)?;
+        self.check_access(&vhost, &cell)?;
+        topology.bind(binding);
         drop(topology);
         if !bind.nowait {
             self.say(channel, queue::BindOk {});
@@ -152,20 +180,21 @@ impl Connection {
 
     pub(super) fn unbind_queue(&mut self, channel: u16, unbind: queue::Unbind<'_>) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
-        refuse_default(&name(unbind.exchange)?)?;
+        let source = name(unbind.exchange)?;
         let queue = self.queue_name(channel, unbind.queue)?;
+        refuse_default(&source)?;
         let by_name = unbind.queue.is_empty() && unbind.routing_key.is_empty();
         let routing_key = if by_name { queue.as_bytes() } else { unbind.routing_key.as_bytes() };
         let mut topology = vhost.topology.write();
-        let found = topology.queue(&queue).map(|(id, cell)| (id, Arc::clone(cell)));
-        if let Some((id, cell)) = found {
-            self.check_access(&vhost, &cell)?;
-            let destination = Destination::Queue(id);
-            let arguments = unbind.arguments;
-            remove_binding(
-                &mut topology,
-                &BindingRequest { source: unbind.exchange, destination, routing_key, arguments },
-            )?;
+        let source = topology.exchange(&source).map(|(id, _)| id);
+        // That there is nothing to unbind is no error.
+        if let (Some(source), Ok((destination, cell))) = (source, place_of(&topology, &vhost, &queue)) {
+            let request = BindingRequest { source, destination, routing_key, arguments: unbind.arguments };
+            let binding = request.binding();
+            if topology.is_bound(&binding) {
+                self.check_access(&vhost, &cell)?;
+                topology.unbind(&binding);
+            }
         }
         drop(topology);
         self.say(channel, queue::UnbindOk {});
@@ -274,23 +303,23 @@ fn find_queue(vhost: &Vhost, name: &str) -> Result<Arc<QueueCell>, Refusal> {
     topology.queue(name).map(|(_, cell)| Arc::clone(cell)).ok_or_else(missing)
 }
 
+/// A queue as the destination of a binding.
+fn place_of(
+    topology: &QueueTopology,
+    vhost: &Vhost,
+    name: &str,
+) -> Result<(Destination, Arc<QueueCell>), Refusal> {
+    let found = topology.queue(name).map(|(id, cell)| (Destination::Queue(id), Arc::clone(cell)));
+    found.ok_or_else(|| Refusal::NoQueue { queue: name.to_owned(), vhost: vhost.name.to_string() })
+}
+
 fn locked(vhost: &Vhost, queue: &str) -> Refusal {
     Refusal::LockedQueue { queue: queue.to_owned(), vhost: vhost.name.to_string() }
 }
 
-fn check_equivalence(cell: &QueueCell, received: &QueueDeclaration, owner: Owner<'_>) -> Result<(), Refusal> {
-    let current = &cell.declaration;
-    if current.owner != received.owner {
-        return Err(Refusal::LockedQueue { queue: owner.name.to_owned(), vhost: owner.vhost.to_owned() });
-    }
-    let difference =
-        flag_difference(&current.durable, &received.durable).map(|text| ("durable", text)).or_else(|| {
-            flag_difference(&current.auto_delete, &received.auto_delete).map(|text| ("auto_delete", text))
-        });
-    if let Some((argument, text)) = difference {
-        return Err(inequivalent(argument, text, owner));
-    }
-    check_queue_equivalence(current.arguments.as_table(), received.arguments.as_table(), owner)
+/// An exclusive queue goes with its connection, and so is not durable whatever was asked.
+const fn is_durable(declare: &queue::Declare<'_>) -> bool {
+    declare.durable && !declare.exclusive
 }
 
 fn check_quorum(declare: &queue::Declare<'_>, owner: Owner<'_>) -> Result<(), Refusal> {

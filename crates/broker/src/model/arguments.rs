@@ -89,12 +89,11 @@ impl Owner<'_> {
 }
 
 impl QueueArguments {
-    /// Reads a queue's arguments.
+    /// Reads a queue's arguments, none of which is among those that are not built.
     ///
     /// # Errors
-    /// [`Refusal::InvalidArgument`] when one is of a wrong type or range, or not built.
+    /// [`Refusal::InvalidArgument`] when one is of a wrong type or range.
     pub fn parse(arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
-        owner.refuse_missing(arguments, &QUEUE_ARGUMENTS_MISSING)?;
         let queue_type = parse_queue_type(arguments, owner)?;
         check_queue_mode(arguments, owner)?;
         check_queue_version(arguments, owner)?;
@@ -192,6 +191,14 @@ fn parse_overflow(arguments: Table<'_>, owner: Owner<'_>) -> Result<Overflow, Re
         Some(Value::LongStr(_)) => Err(owner.invalid(name, "invalid_overflow")),
         Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
     }
+}
+
+/// Refuses a queue's arguments whose meaning is not built, be the queue there or not.
+///
+/// # Errors
+/// [`Refusal::InvalidArgument`] naming the first of them.
+pub fn refuse_missing_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
+    owner.refuse_missing(arguments, &QUEUE_ARGUMENTS_MISSING)
 }
 
 /// Checks an exchange's arguments.
@@ -299,7 +306,10 @@ mod tests {
     }
 
     fn check_refused(name: &str, value: Value<'_>, wanted: &str) {
-        let refusal = QueueArguments::parse(table(name, value).as_table(), QUEUE).unwrap_err();
+        let arguments = table(name, value);
+        let arguments = arguments.as_table();
+        let parse = |()| QueueArguments::parse(arguments, QUEUE).map(drop);
+        let refusal = refuse_missing_arguments(arguments, QUEUE).and_then(parse).unwrap_err();
         let text = refusal.to_string();
         let prefix = format!("invalid arg '{name}' for queue 'q' in vhost '/': ");
         assert_eq!(text.strip_prefix(&prefix), Some(wanted), "{text}");

@@ -112,6 +112,12 @@ impl<H: Clone> Topology<H> {
         Some((id, &self.exchanges[id.0].exchange))
     }
 
+    /// The exchange of that id, which must be there.
+    #[must_use]
+    pub fn exchange_of(&self, id: ExchangeId) -> &Exchange {
+        &self.exchanges[id.0].exchange
+    }
+
     /// Adds an exchange of a name that is free.
     pub fn add_exchange(&mut self, name: &str, declaration: ExchangeDeclaration) -> ExchangeId {
         let exchange = Exchange::new(name, declaration);
@@ -194,10 +200,16 @@ impl<H: Clone> Topology<H> {
         }
     }
 
+    /// Whether the binding is there.
+    #[must_use]
+    pub fn is_bound(&self, binding: &Binding) -> bool {
+        self.exchange_of(binding.source).bindings().contains(binding)
+    }
+
     /// Removes a binding if it is there, and its source if that is an auto-delete exchange and
     /// has no other.
     pub fn unbind(&mut self, binding: &Binding) {
-        if !self.exchanges[binding.source.0].exchange.bindings().contains(binding) {
+        if !self.is_bound(binding) {
             return;
         }
         self.forget_inbound(binding);

@@ -9,15 +9,17 @@
 use std::collections::BTreeMap;
 
 use leveret_wire::{
-    Method, Properties, ShortStr, TableBuf, Value,
+    Method, Properties, TableBuf, Value,
     method::{basic, channel, confirm, exchange, queue, tx},
 };
 
-use crate::support::{Client, Message, Peer, message, table};
+use crate::support::{Client, Message, Peer, Said, delete, delete_exchange, message, table};
 
 const SEEDS: u64 = 60;
 const STEPS: usize = 150;
 const TRIES: usize = 4;
+/// Steps before a difference that are shown.
+const TRACE_SHOWN: usize = 40;
 
 /// Channel 1 declares, publishes and gets; the others have a consumer on a queue each.
 const CHANNELS: [u16; 4] = [1, 2, 3, 4];
@@ -54,6 +56,7 @@ impl Random {
 struct Step {
     channel: u16,
     octets: Vec<u8>,
+    closes: bool,
     shown: String,
 }
 
@@ -67,7 +70,8 @@ impl Draw {
         let method = method.into();
         let mut octets = Vec::new();
         method.write_frame(channel, &mut octets);
-        Step { channel, octets, shown: format!("{channel}: {method:?}") }
+        let closes = matches!(method, Method::ChannelClose(_));
+        Step { channel, octets, closes, shown: format!("{method:?}") }
     }
 
     fn queue_arguments(&mut self) -> TableBuf {
@@ -201,12 +205,15 @@ impl Draw {
     fn bind(&mut self) -> Step {
         let arguments = self.binding_arguments();
         let arguments = arguments.as_table();
-        let (queue, routing_key): (ShortStr<'_>, _) = (self.queue().into(), self.key().into());
-        let (source, destination): (ShortStr<'_>, _) = (self.exchange().into(), self.exchange().into());
+        let (queue, routing_key) = (self.queue().into(), self.key().into());
+        // One of two exchanges goes with the seed, or what it left would stay on the other broker.
+        let (one, other) = (self.exchange(), self.random.pick(&["x", "y", "gone"]));
+        let (source, destination) = if self.random.one_in(2) { (one, other) } else { (other, one) };
+        let (exchange, source, destination) = (one.into(), source.into(), destination.into());
         match self.random.below(12) {
             0 | 1 => Self::method(
                 1,
-                queue::Unbind { queue, exchange: source, routing_key, arguments, ..queue::Unbind::default() },
+                queue::Unbind { queue, exchange, routing_key, arguments, ..queue::Unbind::default() },
             ),
             2 | 3 => Self::method(
                 1,
@@ -224,7 +231,7 @@ impl Draw {
             ),
             _ => Self::method(
                 1,
-                queue::Bind { queue, exchange: source, routing_key, arguments, ..queue::Bind::default() },
+                queue::Bind { queue, exchange, routing_key, arguments, ..queue::Bind::default() },
             ),
         }
     }
@@ -243,7 +250,7 @@ impl Draw {
         let message = Message { mandatory, properties, ..message(exchange, self.key(), &body) };
         let mut octets = Vec::new();
         crate::support::encode(&message, 131_072, &mut octets);
-        Step { channel: 1, octets, shown: format!("{message:?}") }
+        Step { channel: 1, octets, closes: false, shown: format!("{message:?}") }
     }
 
     fn consumer(&mut self) -> Step {
@@ -295,6 +302,12 @@ struct Side {
 impl Side {
     fn new(peer: &Peer) -> Self {
         let mut client = peer.client();
+        // What an earlier seed left on the other broker.
+        for name in ["a", "b", "c", "x", "y", "gone"] {
+            client.ask(delete_exchange(name), "ExchangeDeleteOk");
+            client.send(delete(name));
+            client.reopen_if_closed();
+        }
         for channel in &CHANNELS[1..] {
             client.open(*channel);
         }
@@ -304,6 +317,10 @@ impl Side {
     fn take(&mut self, step: &Step) {
         self.heard.clear();
         self.client.try_send_octets(&step.octets);
+        while step.closes && !self.closed.contains(&step.channel) {
+            let said = self.client.next();
+            self.hear(&said);
+        }
         self.rest();
     }
 
@@ -322,33 +339,28 @@ impl Side {
         let mut octets = Vec::new();
         Method::from(channel::Flow { active: true }).write_frame(channel, &mut octets);
         self.client.try_send_octets(&octets);
-        loop {
+        while !self.ended && !self.closed.contains(&channel) {
             let said = self.client.next();
-            if matches!(said, crate::support::Said::Dropped) {
+            if matches!(said, Said::Dropped) {
                 self.ended = true;
+            } else if matches!(said.method(), Method::ChannelFlowOk(_)) {
                 return;
-            }
-            let (on, method) = (said.channel(), said.method());
-            if matches!(method, Method::ChannelFlowOk(_)) {
-                assert_eq!(on, channel);
-                return;
-            }
-            self.ended |= matches!(method, Method::ConnectionClose(_));
-            if matches!(method, Method::ChannelClose(_) | Method::ChannelCloseOk(_)) {
-                self.closed.push(on);
-            }
-            let is_delivery = matches!(method, Method::BasicDeliver(_));
-            let line = self.unnamed(&said.to_string());
-            let heard = self.heard.entry(on).or_default();
-            if is_delivery {
-                heard.0.push(line)
             } else {
-                heard.1.push(line)
-            }
-            if self.ended || self.closed.contains(&channel) {
-                return;
+                self.hear(&said);
             }
         }
+    }
+
+    fn hear(&mut self, said: &Said) {
+        let (channel, method) = (said.channel(), said.method());
+        self.ended |= matches!(method, Method::ConnectionClose(_));
+        if matches!(method, Method::ChannelClose(_) | Method::ChannelCloseOk(_)) {
+            self.closed.push(channel);
+        }
+        let is_delivery = matches!(method, Method::BasicDeliver(_));
+        let line = self.unnamed(&said.to_string());
+        let heard = self.heard.entry(channel).or_default();
+        if is_delivery { heard.0.push(line) } else { heard.1.push(line) }
     }
 
     /// The line with the server's random names numbered, and without what confirms leave open.
@@ -402,7 +414,7 @@ fn differs(seed: u64) -> Option<String> {
         if sides[0].heard != sides[1].heard {
             let [ours, other] = &sides;
             trace.push(format!("ours:  {:?}\nother: {:?}", ours.heard, other.heard));
-            return Some(trace.join("\n"));
+            return Some(trace[trace.len().saturating_sub(TRACE_SHOWN)..].join("\n"));
         }
         if sides[0].ended {
             return None;

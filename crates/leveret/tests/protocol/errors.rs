@@ -83,6 +83,7 @@ fn an_exclusive_queue_is_its_owners_alone() {
     other.refused(delete("mine"), &locked("50/40"));
     other.refused(bind("mine", "amq.direct", "k2"), &locked("50/20"));
     other.refused(unbind("mine", "amq.direct", "k"), &locked("50/50"));
+    other.ask(unbind("mine", "amq.direct", "never bound"), "QueueUnbindOk");
     other.confirm_select();
     other.publish(message("", "mine", "may come"));
     assert_eq!(other.confirms(1), [(1, true)]);

@@ -62,6 +62,9 @@ fn a_queue_is_found_again_as_it_was_declared() {
     redeclare.check(durable, plain, Some(&differs("durable", "false", "true")));
     redeclare.check(plain, durable, Some(&differs("durable", "true", "false")));
     redeclare.check(auto_delete, plain, Some(&differs("auto_delete", "false", "true")));
+    // An exclusive queue is not durable, whatever is asked.
+    let exclusive = queue::Declare { exclusive: true, ..plain };
+    redeclare.check(exclusive, queue::Declare { exclusive: true, ..durable }, None);
     // The first difference is told.
     redeclare.check(
         auto_delete,
