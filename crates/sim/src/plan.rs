@@ -181,7 +181,7 @@ fn queue_shape(random: &mut Random) -> QueueShape {
 
 fn exchange_shape(random: &mut Random) -> ExchangeShape {
     ExchangeShape {
-        kind: *random.pick::<&'static str>(&["direct", "fanout", "topic", "headers"]),
+        kind: random.pick::<&'static str>(&["direct", "fanout", "topic", "headers"]),
         auto_delete: random.percent(30),
         internal: random.percent(10),
     }

@@ -251,10 +251,6 @@ impl Connection {
     /// Takes frames until the input ends, which is told by true, or something has to be settled.
     fn take_frames(&mut self, input: &[u8], taken: &mut usize) -> bool {
         while self.takes_input() {
-            if self.session.phase() == Phase::Ended {
-                *taken = input.len();
-                return true;
-            }
             let rest = &input[*taken..];
             if !self.flush_before(rest) {
                 return false;

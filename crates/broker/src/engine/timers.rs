@@ -27,15 +27,9 @@ impl Connection {
         (seconds > 0 && self.session.phase() == Phase::Running).then(|| u64::from(seconds) * 1000)
     }
 
-    /// After a publish while the alarm is raised, nothing more is read until it clears. A content
-    /// or a transaction that is open may be brought to its end, for it takes memory as well.
+    /// After a publish while the alarm is raised, nothing more is read until it clears.
     pub(super) fn block_if_alarmed(&mut self) {
-        let is_open = self.transaction_octets > 0 || self.session.assembling_octets() > 0;
-        if is_open
-            || self.blocked
-            || !self.engine.alarm.is_raised()
-            || !self.engine.alarm.wait(self.id, &self.inbox)
-        {
+        if self.blocked || !self.engine.alarm.is_raised() || !self.engine.alarm.wait(self.id, &self.inbox) {
             return;
         }
         self.blocked = true;
@@ -86,12 +80,16 @@ impl Connection {
     }
 
     /// Tells the engine how many octets of messages wait here: contents under way, transactions.
-    /// While memory is short, a connection may hold one message of the largest size in them.
+    /// While memory is short, a connection may hold one message of the largest size in them; one
+    /// that holds more is closed, or it might wait for memory that it holds itself.
     pub(super) fn count_held(&mut self) {
         let held = self.session.assembling_octets() + self.transaction_octets;
         if held != self.held_octets {
             self.engine.alarm.held_changed(self.held_octets, held, self.engine.log.octets());
             self.held_octets = held;
+        }
+        if self.session.assembling_octets() > 0 {
+            self.block_if_alarmed();
         }
         let too_much = held > self.engine.config.message_octets_max && self.engine.alarm.is_raised();
         if too_much && self.session.phase() == Phase::Running && self.failure.is_none() {
