@@ -64,6 +64,7 @@ impl<'a> Speech<'a> {
     ///
     /// # Errors
     /// When it is not AMQP, or a content is not what its header announced.
+    #[allow(clippy::should_implement_trait, reason = "what is said may be wrong, and then nothing follows")]
     pub fn next(&mut self) -> Result<Option<Said<'a>>, Violation> {
         if self.rest.is_empty() {
             return Ok(None);

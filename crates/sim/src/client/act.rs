@@ -171,7 +171,7 @@ impl Client {
         write_frame(FrameKind::Header, number, &mut self.out, |out| header.encode(out));
         let seed = self.messages.to_le_bytes();
         let body: Vec<u8> = (0..octets).map(|at| seed[at % 4].wrapping_add(at.to_le_bytes()[0])).collect();
-        let piece = self.random.between(1, 100) as usize;
+        let piece = usize::try_from(self.random.between(1, 100)).expect("a small number");
         // Bodies mostly come in the largest frames that fit, now and then in odd pieces.
         let frame_octets =
             if self.random.percent(10) && octets < 1000 { piece + 8 } else { self.piece_octets_max() };

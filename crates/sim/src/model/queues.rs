@@ -123,6 +123,7 @@ impl Model {
         new
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "an answer is looked at once")]
     fn check_declare_ok(&self, queue: QueueKey, answer: Option<Said<'_>>) -> Checked {
         let Some(Said::Method(_, Method::QueueDeclareOk(ok))) = answer else { return Ok(()) };
         self.check_ready(queue, ok.message_count, "declare-ok")?;
