@@ -6,7 +6,10 @@
 use leveret_wire::{method::connection, write_heartbeat};
 
 use super::connection::Connection;
-use crate::session::Phase;
+use crate::{
+    planted::{self, Bug},
+    session::Phase,
+};
 
 impl Connection {
     /// When to call [`Connection::advance`] though nothing happened, by the monotonic clock.
@@ -37,12 +40,16 @@ impl Connection {
 
     pub(super) fn look_at_alarm(&mut self) {
         // It may have cleared and been raised again since we were woken: then we wait once more.
+        if planted::is(Bug::AlarmForgetsWaiting) && self.engine.alarm.is_raised() {
+            return;
+        }
         if !self.blocked || self.engine.alarm.wait(self.id, &self.inbox) {
             return;
         }
         self.blocked = false;
         self.last_heard_millis = self.now.monotonic_millis;
-        if self.session.capabilities().connection_blocked && self.session.phase() == Phase::Running {
+        let wants_to_know = self.session.capabilities().connection_blocked;
+        if wants_to_know && self.session.phase() == Phase::Running && !planted::is(Bug::UnblockedNotSent) {
             self.say(0, connection::Unblocked {});
         }
     }
