@@ -6,6 +6,8 @@
 pub mod engine;
 mod location;
 pub mod model;
+#[doc(hidden)]
+pub mod planted;
 mod refusal;
 pub mod session;
 pub mod store;

@@ -101,11 +101,12 @@ impl Link {
         }
     }
 
-    /// What can happen now. The driver goes on with a connection before it reads again.
+    /// What can happen now. After a turn the driver goes on with a connection before it reads
+    /// again; one that was only woken may be read first.
     pub(crate) fn steps(&self) -> impl Iterator<Item = Step> {
         let is_due = self.is_due();
         let input = self.pipe.up_octets() > 0 || self.pipe.is_whole() || self.is_closed;
-        let receives = !is_due && input && self.connection.reading() == Reading::Now;
+        let receives = !self.due && input && self.connection.reading() == Reading::Now;
         let writes = !self.connection.output().is_empty() && self.pipe.takes_octets();
         let reads = self.pipe.down_octets() > 0 && !self.client.is_deaf;
         let acts = self.client.state == crate::client::State::Running;

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Now,
     model::consumer::ChannelCredit,
+    planted::{self, Bug},
     session::{Call, Failure, Offer, Phase, Session},
 };
 
@@ -280,7 +281,7 @@ impl Connection {
         if next != NextFrame::Settle {
             self.flush_settles();
         }
-        if next != NextFrame::Publish || self.publishes.is_due() {
+        if next != NextFrame::Publish && !planted::is(Bug::LateFlush) || self.publishes.is_due() {
             self.flush_publishes();
         }
         !self.publishes.is_flushing()

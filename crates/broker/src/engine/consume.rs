@@ -16,6 +16,7 @@ use crate::{
         arguments::{Owner, QueueType, check_consumer_arguments},
         consumer::{ChannelCredit, ConsumerSettings},
     },
+    planted::{self, Bug},
 };
 
 const SERVER_TAG_PREFIX: &str = "amq.ctag-";
@@ -132,12 +133,18 @@ impl Connection {
             queue.requeue(messages, None, acknowledgeable, body_octets, effects);
         });
         if done.is_none() {
+            if planted::is(Bug::ReferenceReleasedTwice) {
+                self.engine.release(unsent.iter().map(|letter| letter.location));
+            }
             self.engine.release(unsent.iter().map(|letter| letter.location));
         }
     }
 
     /// What was never sent counted in the channel's shared prefetch all the same.
     fn give_back_unsent_credit(&mut self, id: SourceId, unsent: usize) {
+        if planted::is(Bug::CreditLostOnCancel) {
+            return;
+        }
         let Some(source) = self.sources.find(id).filter(|source| source.shares_credit && unsent > 0) else {
             return;
         };
@@ -162,7 +169,7 @@ impl Connection {
         let notify = self.session.capabilities().consumer_cancel_notify;
         let Some(open) = self.session.channel(channel) else { return };
         open.data.consumers.shift_remove(&*tag);
-        if notify {
+        if notify && !planted::is(Bug::CancelNotSent) {
             let consumer_tag = leveret_wire::ShortStr::new(&tag).expect("a consumer tag is a short string");
             self.say(channel, basic::Cancel { consumer_tag, nowait: true });
         }

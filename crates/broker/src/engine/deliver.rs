@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Location,
+    planted::{self, Bug},
     session::Publish,
     store::{Chunk, LastChunk, Record},
 };
@@ -127,7 +128,7 @@ impl Connection {
     /// A part of the window is on its way out: the queue may hand out as much again.
     fn return_window(&mut self, run: Run) {
         let Some(source) = self.sources.find(run.source) else { return };
-        let Some(slot) = source.slot else { return };
+        let Some(slot) = source.slot.filter(|_| !planted::is(Bug::MarkerLost)) else { return };
         source.queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
             queue.refill(slot, run.window, body_octets, effects);
         });

@@ -8,7 +8,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::sources::SourceId;
-use crate::{Location, model::queue::Position};
+use crate::{
+    Location,
+    model::queue::Position,
+    planted::{self, Bug},
+};
 
 /// Makes the driver look at a connection again.
 pub trait Wake: Send + Sync {
@@ -106,7 +110,7 @@ impl Inbox {
     /// Swaps what is there for `mail`, which must be empty.
     pub(super) fn take(&self, mail: &mut Mail) {
         let mut state = self.state.lock();
-        state.woken = false;
+        state.woken = planted::is(Bug::LostWakeUp) && state.woken;
         std::mem::swap(&mut state.mail, mail);
     }
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Location, Refusal,
+    planted::{self, Bug},
     session::{ChannelMode, Confirm, Failure, MethodIds, Publish},
     store::{LogBatch, OpenChunk, Record},
 };
@@ -114,6 +115,12 @@ impl Connection {
             }
             ChannelMode::Confirm(confirms) => {
                 let delivery_tag = confirms.publish();
+                if planted::is(Bug::ReturnAfterConfirm) && route.queues.is_empty() {
+                    confirms.settle(delivery_tag, true);
+                    self.write_confirms(publish.channel);
+                    self.append(&publish, &route);
+                    return Ok(());
+                }
                 let location = self.append(&publish, &route);
                 let unconfirmed = Unconfirmed { channel: publish.channel, delivery_tag, location };
                 self.publishes.unconfirmed.push(unconfirmed);

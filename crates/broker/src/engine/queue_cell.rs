@@ -25,6 +25,7 @@ use crate::{
         queue::{Assignment, BodyOctets, ConsumerSlot, Effects, Queue},
         topology::QueueId,
     },
+    planted::{self, Bug},
     store::LastChunk,
 };
 
@@ -149,7 +150,7 @@ impl QueueCell {
         }
         state.queue.remove_consumer(slot);
         state.links[slot] = None;
-        self.declaration.auto_delete && state.queue.is_abandoned()
+        self.declaration.auto_delete && state.queue.is_abandoned() && !planted::is(Bug::AutoDeleteForgotten)
     }
 
     /// Deletes the queue if `condition` holds, and takes its place from `forget`.

@@ -12,7 +12,11 @@ use super::{
     connection::Connection,
     sources::{Delivery, SourceId},
 };
-use crate::{Location, Refusal, session::UnknownDeliveryTag};
+use crate::{
+    Location, Refusal,
+    planted::{self, Bug},
+    session::UnknownDeliveryTag,
+};
 
 /// Acknowledgements of a read batch that their queues do not know of yet.
 #[derive(Default)]
@@ -112,7 +116,7 @@ impl Connection {
         let slot = source.slot;
         let queue = Arc::clone(&source.queue);
         let done = queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
-            let messages = run.iter().map(|delivery| (delivery.position, delivery.location.as_redelivered()));
+            let messages = run.iter().map(|delivery| (delivery.position, redelivered(delivery.location)));
             queue.requeue(messages, slot, count, body_octets, effects);
         });
         if done.is_none() {
@@ -127,6 +131,9 @@ impl Connection {
             return;
         }
         let mut freed = std::mem::take(&mut self.settles.freed);
+        if planted::is(Bug::ReferenceLeaked) && freed.len() > 1 {
+            freed.pop();
+        }
         self.engine.release(freed.drain(..));
         self.settles.freed = freed;
         let mut counts = std::mem::take(&mut self.settles.counts);
@@ -170,4 +177,8 @@ impl Connection {
             queue.wake(slot, body_octets, effects);
         });
     }
+}
+
+fn redelivered(location: Location) -> Location {
+    if planted::is(Bug::RedeliveredNotSet) { location } else { location.as_redelivered() }
 }

@@ -16,7 +16,11 @@ use super::{
     queue_cell::QueueCell,
     sources::{Delivery, SourceId},
 };
-use crate::{Location, session::Channel};
+use crate::{
+    Location,
+    planted::{self, Bug},
+    session::Channel,
+};
 
 /// Queues stepped in one turn.
 const TURN_STEPS_MAX: usize = 256;
@@ -109,7 +113,9 @@ impl Connection {
             self.transaction_octets -= channel.data.transaction.octets();
             teardown.add_channel(channel);
         }
-        teardown.queues = self.exclusive.values().cloned().collect();
+        if then != Then::End || !planted::is(Bug::ExclusiveQueueLeaked) {
+            teardown.queues = self.exclusive.values().cloned().collect();
+        }
         if then == Then::End {
             self.end();
         }

@@ -8,6 +8,7 @@ use leveret_wire::{method::connection, write_heartbeat};
 use super::connection::Connection;
 use crate::{
     Refusal,
+    planted::{self, Bug},
     session::{Failure, Phase},
 };
 
@@ -43,13 +44,17 @@ impl Connection {
         if !self.blocked {
             return;
         }
+        if planted::is(Bug::AlarmForgetsWaiting) && self.engine.alarm.is_raised() {
+            return;
+        }
         self.engine.alarm.shrunk(self.engine.log.octets());
         if self.engine.alarm.wait(self.id, &self.inbox) {
             return;
         }
         self.blocked = false;
         self.last_heard_millis = self.now.monotonic_millis;
-        if self.session.capabilities().connection_blocked && self.session.phase() == Phase::Running {
+        let wants_to_know = self.session.capabilities().connection_blocked;
+        if wants_to_know && self.session.phase() == Phase::Running && !planted::is(Bug::UnblockedNotSent) {
             self.say(0, connection::Unblocked {});
         }
     }

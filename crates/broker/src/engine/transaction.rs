@@ -11,6 +11,7 @@ use leveret_wire::{ShortStr, method::tx};
 use super::{connection::Connection, sources::Delivery};
 use crate::{
     Refusal,
+    planted::{self, Bug},
     session::{ChannelMode, Publish},
 };
 
@@ -158,7 +159,12 @@ impl Connection {
     }
 
     pub(super) fn roll_back(&mut self, channel: u16) -> Result<(), Refusal> {
-        self.take_transaction(channel)?;
+        let held = self.take_transaction(channel)?;
+        if planted::is(Bug::RollbackKeepsPublishes) {
+            for publish in &held.publishes {
+                let _gone = self.publish_committed(publish.as_publish(channel));
+            }
+        }
         self.say(channel, tx::RollbackOk {});
         Ok(())
     }

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use slab::Slab;
 
 use super::consumer::{ChannelCredit, Consumer, ConsumerSettings};
-use crate::Location;
+use crate::{
+    Location,
+    planted::{self, Bug},
+};
 
 /// What happens to a message that does not fit (`x-overflow`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -181,7 +184,8 @@ impl Queue {
         if self.limits.overflow != Overflow::DropHead {
             return;
         }
-        while self.limits.messages_max.is_some_and(|max| self.ready() > max)
+        let spare = u64::from(planted::is(Bug::LimitOffByOne));
+        while self.limits.messages_max.is_some_and(|max| self.ready() > max + spare)
             || self.limits.octets_max.is_some_and(|max| self.ready_octets > max)
         {
             let Some((location, _)) = self.pop(body_octets) else { return };
@@ -333,6 +337,10 @@ impl Queue {
         self.forget_unacked(acknowledgeable.into());
         for (position, location) in messages {
             self.count_octets(&[location], body_octets);
+            if planted::is(Bug::RequeueToTail) {
+                self.fresh.push_back(location);
+                continue;
+            }
             let before = self.returned.insert(position, location);
             assert!(before.is_none(), "a position belongs to one message");
         }

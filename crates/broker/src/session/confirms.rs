@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use crate::planted::{self, Bug};
+
 /// What is sent for a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of the methods")]
@@ -62,7 +64,7 @@ impl Confirms {
     /// What can be sent now.
     pub fn drain(&mut self) -> impl Iterator<Item = Confirm> {
         while let Some(state) = self.states.front().copied().filter(|state| *state != State::Open) {
-            if state == State::Refused {
+            if state == State::Refused && !planted::is(Bug::ConfirmOverHole) {
                 self.ack_pending();
                 self.pending.push(Confirm::Nack { delivery_tag: self.lowest_open });
                 self.acked = self.lowest_open;

@@ -1,0 +1,102 @@
+//! Bugs to plant, so that the simulation can be seen to find them.
+//!
+//! Each stands for a mistake that is easy to make where its hook is. Without the feature
+//! `planted-bugs`, which nothing but the simulation's tests turns on, [`is`] is false at compile
+//! time and the hooks are gone. Invariant: a bug is planted for one thread, and for no other.
+
+/// A mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A connection that was woken once is not woken again.
+    LostWakeUp,
+    /// Exclusive queues stay when their connection's socket is cut.
+    ExclusiveQueueLeaked,
+    /// An acknowledgement of several publishes covers one that was refused.
+    ConfirmOverHole,
+    /// What a cancelled consumer was not sent yet still counts in its channel's prefetch.
+    CreditLostOnCancel,
+    /// A part of a consumer's window does not come back.
+    MarkerLost,
+    /// A requeued message goes to the end of its queue.
+    RequeueToTail,
+    /// A requeued message does not carry the redelivered flag.
+    RedeliveredNotSet,
+    /// A route is used though a binding that it rests on is gone.
+    StaleRoute,
+    /// The last of several acknowledged messages stays in memory.
+    ReferenceLeaked,
+    /// What a consumer was not sent is given back twice if its queue is gone.
+    ReferenceReleasedTwice,
+    /// A method is carried out before publishes that came before it.
+    LateFlush,
+    /// An unroutable message is confirmed before it comes back.
+    ReturnAfterConfirm,
+    /// A publisher is not told that it is unblocked.
+    UnblockedNotSent,
+    /// A client is not told that its consumer's queue is gone.
+    CancelNotSent,
+    /// An auto-delete queue stays without consumers.
+    AutoDeleteForgotten,
+    /// A queue takes one message more than its limit.
+    LimitOffByOne,
+    /// A rolled back transaction keeps its publishes.
+    RollbackKeepsPublishes,
+    /// A publisher whose alarm came back before it looked is not woken when it clears.
+    AlarmForgetsWaiting,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::LostWakeUp,
+        Self::ExclusiveQueueLeaked,
+        Self::ConfirmOverHole,
+        Self::CreditLostOnCancel,
+        Self::MarkerLost,
+        Self::RequeueToTail,
+        Self::RedeliveredNotSet,
+        Self::StaleRoute,
+        Self::ReferenceLeaked,
+        Self::ReferenceReleasedTwice,
+        Self::LateFlush,
+        Self::ReturnAfterConfirm,
+        Self::UnblockedNotSent,
+        Self::CancelNotSent,
+        Self::AutoDeleteForgotten,
+        Self::LimitOffByOne,
+        Self::RollbackKeepsPublishes,
+        Self::AlarmForgetsWaiting,
+    ];
+}
+
+/// Whether the bug is planted.
+#[cfg(not(feature = "planted-bugs"))]
+#[inline]
+pub(crate) const fn is(_bug: Bug) -> bool {
+    false
+}
+
+#[cfg(feature = "planted-bugs")]
+pub(crate) use chosen::is;
+#[cfg(feature = "planted-bugs")]
+pub use chosen::plant;
+
+#[cfg(feature = "planted-bugs")]
+mod chosen {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug for engines that this thread drives, or none.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    pub(crate) fn is(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
