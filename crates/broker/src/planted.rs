@@ -1,7 +1,7 @@
 //! Bugs to plant, so that the simulation can be seen to find them.
 //!
 //! Each stands for a mistake that is easy to make where its hook is. Without the feature
-//! `planted-bugs`, which nothing but the simulation's tests turns on, [`is`] is false at compile
+//! `planted-bugs`, which nothing but the simulation's tests turns on, `is` is false at compile
 //! time and the hooks are gone. Invariant: a bug is planted for one thread, and for no other.
 
 /// A mistake.
