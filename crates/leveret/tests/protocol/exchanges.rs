@@ -20,7 +20,7 @@ fn an_exchange_is_found_again_as_it_was_declared() {
         match wanted {
             None => drop(client.ask(second, "ExchangeDeclareOk")),
             Some(text) => {
-                client.refused(second, &format!("406 (40/10) PRECONDITION_FAILED - inequivalent arg {text}"))
+                client.refused(second, &format!("406 (40/10) PRECONDITION_FAILED - inequivalent arg {text}"));
             }
         }
         client.ask(delete_exchange("x"), "ExchangeDeleteOk");
