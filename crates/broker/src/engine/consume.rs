@@ -222,6 +222,10 @@ impl Connection {
             self.limit_channel(channel, qos.prefetch_count);
         } else {
             self.channel(channel).data.prefetch = qos.prefetch_count;
+            // RabbitMQ lifts the channel's limit with this, and clients may count on it.
+            if self.channel(channel).data.credit.is_some() {
+                self.limit_channel(channel, 0);
+            }
         }
         self.say(channel, basic::QosOk {});
         Ok(())

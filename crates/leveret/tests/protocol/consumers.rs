@@ -12,20 +12,25 @@ use crate::support::{
     get_no_ack, message, nack, passive, qos, qos_global, table,
 };
 
-/// How many messages each consumer has, by its tag, among those that came up to now.
-fn shares(client: &mut Client) -> BTreeMap<String, usize> {
+/// The next messages are shared by these consumers, and no more come.
+#[track_caller]
+fn check_shares(client: &mut Client, wanted: &[(&str, usize)]) {
     let mut shares = BTreeMap::new();
-    for said in client.drain() {
+    for _ in 0..wanted.iter().map(|(_, count)| count).sum::<usize>() {
+        let said = client.next();
         let Method::BasicDeliver(deliver) = said.method() else { panic!("expected a delivery: {said}") };
         *shares.entry(deliver.consumer_tag.to_string()).or_insert(0) += 1;
     }
-    shares
+    let wanted: BTreeMap<_, _> = wanted.iter().map(|(tag, count)| ((*tag).to_owned(), *count)).collect();
+    assert_eq!(shares, wanted);
+    client.expect_silence();
 }
 
+/// That many messages come, whoever of the consumers gets them, and no more.
 #[track_caller]
-fn check_shares(client: &mut Client, wanted: &[(&str, usize)]) {
-    let wanted: BTreeMap<_, _> = wanted.iter().map(|(tag, count)| ((*tag).to_owned(), *count)).collect();
-    assert_eq!(shares(client), wanted);
+fn check_shared(client: &mut Client, count: usize) {
+    client.bodies(count);
+    client.expect_silence();
 }
 
 /// A queue with that many messages, and a client to consume them.
@@ -128,7 +133,7 @@ fn global_prefetch_is_shared_by_the_channel() {
     client.ask(consume("q", "b"), "consume-ok b");
     client.expect_silence();
     client.send(ack_through(5));
-    assert_eq!(shares(&mut client).values().sum::<usize>(), 5);
+    check_shared(&mut client, 5);
     // Another channel has a limit of its own.
     client.open(2);
     client.ask_on(2, consume("q", "c"), "consume-ok c");
@@ -147,7 +152,18 @@ fn both_kinds_of_prefetch_hold_together() {
     check_shares(&mut client, &[("b", 2)]);
     // Room that one makes on the channel is there for the other.
     client.send(ack(1));
-    assert_eq!(shares(&mut client).values().sum::<usize>(), 1);
+    check_shared(&mut client, 1);
+}
+
+#[test]
+fn a_prefetch_for_new_consumers_lifts_that_of_the_channel() {
+    let peer = Peer::start();
+    let mut client = filled(&peer, 10);
+    client.ask(qos_global(2), "BasicQosOk");
+    client.ask(consume("q", "a"), "consume-ok a");
+    check_shares(&mut client, &[("a", 2)]);
+    client.ask(qos(3), "BasicQosOk");
+    check_shares(&mut client, &[("a", 8)]);
 }
 
 #[test]
@@ -191,7 +207,7 @@ fn global_prefetch_spans_queues() {
     client.ask(consume("q2", "b"), "consume-ok b");
     client.expect_silence();
     client.send(ack_through(4));
-    assert_eq!(shares(&mut client).values().sum::<usize>(), 4);
+    check_shared(&mut client, 4);
 }
 
 #[test]
