@@ -1,0 +1,69 @@
+//! Who may log in from where.
+
+use leveret_broker::Now;
+use leveret_broker::engine::{Config, Connection, Engine, Entropy, Peer, User, Wake};
+use leveret_wire::method::{LongStr, connection};
+use leveret_wire::{Method, ProtocolHeader, TableBuf, Value, decode_frame};
+
+struct Zeros;
+
+impl Entropy for Zeros {
+    fn fill(&mut self, octets: &mut [u8]) {
+        octets.fill(0);
+    }
+}
+
+struct Unheeded;
+
+impl Wake for Unheeded {
+    fn wake(&self) {}
+}
+
+const NOW: Now = Now { monotonic_millis: 1, wall_millis: 1 };
+
+/// The answer to a login: tune, or a close with its text.
+fn answer(users: &[User], is_loopback: bool, response: &[u8]) -> String {
+    let engine = Engine::new(Config { users: users.to_vec(), ..Config::default() }, Box::new(Zeros));
+    let peer = Peer { name: "peer".to_owned(), is_loopback };
+    let mut connection = Connection::new(&engine, peer, Box::new(Unheeded), NOW);
+    connection.receive(&ProtocolHeader::SUPPORTED, NOW);
+    let start_octets = connection.output().len();
+    connection.sent(start_octets, NOW);
+    let capabilities = TableBuf::new().with("authentication_failure_close", Value::Bool(true));
+    let properties = TableBuf::new().with("capabilities", Value::Table(capabilities.as_table()));
+    let start_ok = connection::StartOk {
+        client_properties: properties.as_table(),
+        mechanism: "PLAIN".into(),
+        response: LongStr(response),
+        locale: "en_US".into(),
+    };
+    let mut octets = Vec::new();
+    Method::from(start_ok).write_frame(0, &mut octets);
+    connection.receive(&octets, NOW);
+    connection.advance(NOW);
+    let said = connection.output().parts().collect::<Vec<_>>().concat();
+    let (frame, _) = decode_frame(&said, u32::MAX).unwrap().expect("a login is answered");
+    match Method::decode(frame.payload).unwrap() {
+        Method::ConnectionTune(_) => "tune".to_owned(),
+        Method::ConnectionClose(close) => format!("{} {}", close.reply_code, close.reply_text),
+        other => panic!("{other:?}"),
+    }
+}
+
+const REFUSED: &str = "403 ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see \
+                       the broker logfile.";
+
+#[test]
+fn guest_logs_in_from_loopback_only() {
+    let guests = Config::default().users;
+    assert_eq!(answer(&guests, true, b"\0guest\0guest"), "tune");
+    assert_eq!(answer(&guests, false, b"\0guest\0guest"), REFUSED);
+}
+
+#[test]
+fn others_log_in_from_anywhere() {
+    let alice = User { name: "alice".into(), password: "secret".into(), loopback_only: false };
+    assert_eq!(answer(&[alice.clone()], false, b"\0alice\0secret"), "tune");
+    assert_eq!(answer(&[alice.clone()], false, b"\0alice\0secre"), REFUSED);
+    assert_eq!(answer(&[alice], true, b"\0guest\0guest"), REFUSED);
+}
