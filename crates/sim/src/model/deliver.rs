@@ -89,7 +89,8 @@ impl Model {
         let channel = self.channel_mut(key);
         let counts_in_limit = consumer.is_some() && channel.shared_limit.was_set;
         channel.shared_limit.held += u64::from(counts_in_limit);
-        let held = Held { queue, position, message: waiting.message, consumer, counts_in_limit };
+        let Waiting { message, unordered, .. } = waiting;
+        let held = Held { queue, position, message, unordered, consumer, counts_in_limit };
         channel.unacked.insert(channel.last_tag, held);
     }
 

@@ -173,6 +173,14 @@ impl Queue {
         }
     }
 
+    /// The message came back in one of the last turns.
+    pub(super) fn came_back(&mut self, message: u64, turn: u64) {
+        let waiting = self.positions.get(&message).and_then(|position| self.waiting.get_mut(position));
+        if let Some(waiting) = waiting {
+            waiting.since = turn;
+        }
+    }
+
     /// Any of the waiting messages may have been handed out and come back just now.
     pub(super) fn stir(&mut self, turn: u64) {
         self.scrambled = true;
