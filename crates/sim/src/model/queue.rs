@@ -194,6 +194,11 @@ impl Queue {
         self.waiting.values_mut()
     }
 
+    /// Whether no message stands before a position.
+    pub(super) fn is_first(&self, position: Position) -> bool {
+        self.waiting.first_key_value().is_none_or(|(first, _)| *first >= position)
+    }
+
     /// Messages that stand before a position.
     pub(super) fn before(&self, position: Position) -> impl Iterator<Item = &Waiting> {
         self.waiting.range(..position).map(|(_, waiting)| waiting)
