@@ -75,6 +75,15 @@ const LIKINGS: [(u64, Act); 29] = [
     (1, Act::CloseConnection),
 ];
 
+/// What a run may be about, and how much more of what it has then.
+const FOCUSES: [&[(u64, Act)]; 5] = [
+    &[],
+    &[],
+    &[(3, Act::Consume), (6, Act::Cancel), (5, Act::Qos), (4, Act::Burst)],
+    &[(6, Act::SelectTransaction), (3, Act::Commit), (2, Act::RollBack), (2, Act::Settle)],
+    &[(4, Act::Burst), (6, Act::SelectConfirms), (2, Act::Consume), (3, Act::Requeue)],
+];
+
 /// How a queue of a shared name is declared.
 #[derive(Debug, Clone)]
 pub struct QueueShape {
@@ -127,6 +136,8 @@ pub struct Plan {
     pub deaf_percent: u64,
     /// Prefetches that are asked for.
     pub prefetch_max: u64,
+    /// How many of a hundred of them are for whole channels.
+    pub shared_prefetch_percent: u64,
 }
 
 impl Plan {
@@ -137,7 +148,7 @@ impl Plan {
         Self {
             clients: clients.unwrap_or_else(|| 2 + random.below(5)),
             floods,
-            likings: LIKINGS.map(|(weight, act)| (weight * *random.pick(&[0, 1, 1, 1, 3]), act)).to_vec(),
+            likings: likings(random),
             queues: (0..2 + random.below(4)).map(|_| queue_shape(random)).collect(),
             exchanges: (0..2 + random.below(4)).map(|_| exchange_shape(random)).collect(),
             body_octets_max: *random.pick(&[20, 20, 200, 6_000, 40_000]),
@@ -148,19 +159,21 @@ impl Plan {
             heartbeat_percent: *random.pick(&[0, 0, 50]),
             deaf_percent: *random.pick(&[0, 0, 40]),
             prefetch_max: *random.pick(&[1, 3, 10]),
+            shared_prefetch_percent: *random.pick(&[10, 40, 90]),
         }
-        .able()
     }
+}
 
-    /// Whatever a run dislikes, it has to be able to begin.
-    fn able(mut self) -> Self {
-        for (weight, act) in &mut self.likings {
-            if matches!(act, Act::OpenChannel | Act::DeclareQueue | Act::Publish) {
-                *weight = (*weight).max(10);
-            }
-        }
-        self
-    }
+fn likings(random: &mut Random) -> Vec<(u64, Act)> {
+    let focus = *random.pick(&FOCUSES);
+    let liking = |(weight, act)| {
+        let more = focus.iter().find(|(_, other)| *other == act).map(|(factor, _)| *factor);
+        let factor = more.unwrap_or_else(|| *random.pick(&[0, 1, 1, 1, 3]));
+        // Whatever a run dislikes, it has to be able to begin.
+        let needed = matches!(act, Act::OpenChannel | Act::DeclareQueue | Act::Publish);
+        (weight * if needed { factor.max(1) } else { factor }, act)
+    };
+    LIKINGS.map(liking).to_vec()
 }
 
 fn queue_shape(random: &mut Random) -> QueueShape {

@@ -25,7 +25,7 @@ impl Client {
             _ => {
                 let prefetch_count = self.random.between(0, plan.prefetch_max);
                 let prefetch_count = u16::try_from(prefetch_count).expect("prefetches are small");
-                let global = self.random.percent(40);
+                let global = self.random.percent(plan.shared_prefetch_percent);
                 self.say(number, basic::Qos { prefetch_octets: 0, prefetch_count, global });
             }
         }

@@ -100,6 +100,8 @@ pub(super) struct Held {
     pub(super) queue: QueueKey,
     pub(super) position: Position,
     pub(super) message: Shared,
+    /// Where it stands among other publishers' messages is open.
+    pub(super) unordered: bool,
     /// None for one that was fetched.
     pub(super) consumer: Option<ConsumerKey>,
     /// Whether it surely counts in the channel's shared limit.

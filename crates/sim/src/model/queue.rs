@@ -173,6 +173,14 @@ impl Queue {
         }
     }
 
+    /// The message came back in one of the last turns.
+    pub(super) fn came_back(&mut self, message: u64, turn: u64) {
+        let waiting = self.positions.get(&message).and_then(|position| self.waiting.get_mut(position));
+        if let Some(waiting) = waiting {
+            waiting.since = turn;
+        }
+    }
+
     /// Any of the waiting messages may have been handed out and come back just now.
     pub(super) fn stir(&mut self, turn: u64) {
         self.scrambled = true;
@@ -184,6 +192,11 @@ impl Queue {
 
     pub(super) fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Waiting> {
         self.waiting.values_mut()
+    }
+
+    /// Whether no message stands before a position.
+    pub(super) fn is_first(&self, position: Position) -> bool {
+        self.waiting.first_key_value().is_none_or(|(first, _)| *first >= position)
     }
 
     /// Messages that stand before a position.

@@ -102,7 +102,7 @@ impl Model {
             unsure,
             since: turn,
             fresh: false,
-            unordered: false,
+            unordered: held.unordered,
         };
         queue.insert(held.position, waiting);
     }

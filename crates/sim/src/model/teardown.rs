@@ -63,12 +63,21 @@ impl Model {
         if self.steps(channel) > TURN_STEPS_SURE {
             return self.begin_going(key);
         }
-        let consumers: Vec<_> = channel.consumers.values().copied().collect();
+        self.take_down_channels(&[key]);
+    }
+
+    /// First all consumers stop, then all deliveries go back.
+    fn take_down_channels(&mut self, keys: &[ChannelKey]) {
+        let consumers = |key: &ChannelKey| self.channel(*key).consumers.values().copied();
+        let consumers: Vec<_> = keys.iter().flat_map(consumers).collect();
         for consumer in consumers {
             self.stop_consumer(consumer);
         }
-        let channel = self.channels.remove(&key).expect("it was there before its consumers went");
-        self.put_back(channel.unacked.into_values().collect());
+        let mut unacked = Vec::new();
+        for key in keys {
+            unacked.extend(self.channels.remove(key).into_iter().flat_map(|channel| channel.unacked));
+        }
+        self.put_back(unacked.into_iter().map(|(_, held)| held).collect());
     }
 
     fn begin_going(&mut self, key: ChannelKey) {
@@ -96,10 +105,12 @@ impl Model {
 
     /// All of the slices are done.
     fn finish_going(&mut self, key: ConnectionKey) {
+        let turn = self.turns;
         let going = std::mem::take(&mut self.connection_mut(key).in_slices);
         for Returning { queue, message, doubts } in going.returning {
-            let queue = self.queues.get_mut(&queue).filter(|queue| queue.doubts() == doubts);
-            if let Some(queue) = queue {
+            let Some(queue) = self.queues.get_mut(&queue) else { continue };
+            queue.came_back(message, turn);
+            if queue.doubts() == doubts {
                 queue.trust(message);
             }
         }
@@ -131,15 +142,14 @@ impl Model {
         let is_small =
             steps + exclusive.len() <= TURN_STEPS_SURE && !self.connection(key).in_slices.is_begun();
         let in_one_turn = !more || is_small;
-        for channel in channels {
-            if in_one_turn { self.take_down_channel(channel) } else { self.begin_going(channel) }
-        }
         if !in_one_turn {
+            channels.into_iter().for_each(|channel| self.begin_going(channel));
             for queue in exclusive {
                 self.queue_mut(queue).doomed = true;
             }
             return;
         }
+        self.take_down_channels(&channels);
         self.finish_going(key);
         for queue in exclusive {
             if self.queues.get(&queue).is_some_and(|queue| !queue.dead) {
