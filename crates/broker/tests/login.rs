@@ -63,7 +63,7 @@ fn guest_logs_in_from_loopback_only() {
 #[test]
 fn others_log_in_from_anywhere() {
     let alice = User { name: "alice".into(), password: "secret".into(), loopback_only: false };
-    assert_eq!(answer(&[alice.clone()], false, b"\0alice\0secret"), "tune");
-    assert_eq!(answer(&[alice.clone()], false, b"\0alice\0secre"), REFUSED);
+    assert_eq!(answer(std::slice::from_ref(&alice), false, b"\0alice\0secret"), "tune");
+    assert_eq!(answer(std::slice::from_ref(&alice), false, b"\0alice\0secre"), REFUSED);
     assert_eq!(answer(&[alice], true, b"\0guest\0guest"), REFUSED);
 }
