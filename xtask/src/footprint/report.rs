@@ -114,12 +114,13 @@ fn table(measured: &[Measured<'_>], messages: u64) -> String {
 fn machine() -> Result<String> {
     let processors = procfs::CpuInfo::current()?;
     let memory_octets = procfs::Meminfo::current()?.mem_total;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let kernel = kernel.split(['-', '\n']).next().unwrap_or_default();
     Ok(format!(
-        "{} cores {}, {:.0} GiB, Linux {}, load average {:.1} at the end",
+        "{} cores {}, {:.0} GiB, Linux {kernel}, load average {:.1} at the end",
         processors.num_cores(),
         processors.model_name(0).unwrap_or("of an unknown model"),
         gib(memory_octets),
-        fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         procfs::LoadAverage::current()?.one,
     ))
 }
@@ -134,8 +135,9 @@ pub(super) fn mib(octets: u64) -> String {
     format!("{:.1} MiB", octets as f64 / f64::from(1 << 20))
 }
 
+/// A short time in milliseconds, a long one in seconds.
 pub(super) fn millis(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+    if time >= Duration::from_secs(1) { seconds(time) } else { format!("{:.1} ms", time.as_secs_f64() * 1e3) }
 }
 
 fn seconds(time: Duration) -> String {
