@@ -277,7 +277,8 @@ fn a_handshake_that_does_not_come_to_its_end_is_dropped() {
 fn users_and_virtual_hosts_are_those_that_were_set_up() {
     let alice = Login { response: b"\0alice\0secret".to_vec(), virtual_host: "staging", ..Login::default() };
     let why = "it takes a broker with a user and a virtual host of its own";
-    let set_up = |builder: leveret::BrokerBuilder| builder.default_user("alice", "secret").virtual_host("staging");
+    let set_up =
+        |builder: leveret::BrokerBuilder| builder.default_user("alice", "secret").virtual_host("staging");
     let Some(peer) = Peer::leveret_as(alice.clone(), why, set_up) else { return };
     peer.client_with(&alice).close();
     let refused = |response: &[u8]| {
