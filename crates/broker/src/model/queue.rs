@@ -344,6 +344,8 @@ impl Queue {
             let before = self.returned.insert(position, location);
             assert!(before.is_none(), "a position belongs to one message");
         }
+        // Unlike on a publish, as in RabbitMQ: consumers see what the limits leave.
+        self.drop_head(body_octets, effects);
         match slot {
             Some(slot) => {
                 self.consumers[slot].settle(acknowledgeable);
@@ -351,7 +353,6 @@ impl Queue {
             }
             None => self.dispatch(body_octets, effects),
         }
-        self.drop_head(body_octets, effects);
     }
 
     /// Takes the first message for `basic.get`.

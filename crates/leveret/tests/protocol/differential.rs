@@ -63,6 +63,9 @@ struct Step {
 struct Draw {
     random: Random,
     bodies: u64,
+    /// Channels get a prefetch of their own, and then consumers acknowledge: RabbitMQ holds back
+    /// from a full channel also what needs no acknowledgement.
+    limits_channels: bool,
 }
 
 impl Draw {
@@ -256,16 +259,17 @@ impl Draw {
     fn consumer(&mut self) -> Step {
         let channel = self.random.pick(&CHANNELS[1..]);
         let queue = QUEUES[usize::from(channel) - 2].into();
-        let consumer_tag = "t".into();
+        let consumer_tag = self.random.pick(&["t", "t", "u"]).into();
         match self.random.below(10) {
             0..=2 => Self::method(channel, basic::Cancel { consumer_tag, nowait: false }),
             3..=5 => {
                 let prefetch_count = self.random.pick(&[0, 1, 2, 3]);
-                let global = self.random.one_in(3);
+                let global = self.limits_channels && self.random.one_in(3);
                 Self::method(channel, basic::Qos { prefetch_octets: 0, prefetch_count, global })
             }
             _ => {
-                let (no_ack, exclusive) = (self.random.one_in(3), self.random.one_in(6));
+                let no_ack = !self.limits_channels && self.random.one_in(3);
+                let exclusive = self.random.one_in(6);
                 let consume =
                     basic::Consume { queue, consumer_tag, no_ack, exclusive, ..basic::Consume::default() };
                 Self::method(channel, consume)
@@ -282,6 +286,7 @@ impl Draw {
             0..=2 => Self::method(channel, basic::Ack { delivery_tag, multiple }),
             3 | 4 => Self::method(channel, basic::Nack { delivery_tag, multiple, requeue }),
             5 => Self::method(channel, basic::Reject { delivery_tag: delivery_tag.max(1), requeue }),
+            _ if self.random.one_in(2) => Self::method(channel, basic::RecoverAsync { requeue: true }),
             _ => Self::method(channel, basic::Recover { requeue: true }),
         }
     }
@@ -403,7 +408,7 @@ impl Side {
 fn differs(seed: u64) -> Option<String> {
     let (ours, other) = Peer::both()?;
     let mut sides = [Side::new(&ours), Side::new(&other)];
-    let mut draw = Draw { random: Random(seed), bodies: 0 };
+    let mut draw = Draw { random: Random(seed), bodies: 0, limits_channels: seed % 2 == 0 };
     let mut trace = Vec::new();
     for _ in 0..STEPS {
         let step = draw.step();

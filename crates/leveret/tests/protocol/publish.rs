@@ -179,6 +179,21 @@ fn only_ready_messages_count() {
 }
 
 #[test]
+fn limits_are_kept_before_what_was_put_back_is_delivered_again() {
+    let peer = Peer::start();
+    let mut client = with_queue(&peer, &limited("x-max-length", 2, None));
+    let mut consumer = peer.client();
+    consumer.ask(consume("q", "t"), "consume-ok t");
+    for (n, body) in (1..).zip(["a", "b", "c", "d"]) {
+        client.put(message("", "q", body));
+        consumer.expect(&format!("deliver t {n} /q {body}"));
+    }
+    consumer.send(nack(0, true, true));
+    consumer.expect_all(&["deliver t 5 /q c redelivered", "deliver t 6 /q d redelivered"]);
+    consumer.expect_silence();
+}
+
+#[test]
 fn a_full_queue_may_refuse() {
     let peer = Peer::start();
     let mut client = with_queue(&peer, &limited("x-max-length", 2, Some("reject-publish")));
