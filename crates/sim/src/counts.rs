@@ -92,6 +92,8 @@ counts! {
     Blocked = "blocked",
     /// A publisher was told that it is unblocked.
     Unblocked = "unblocked",
+    /// A connection was closed because it held too much while memory was low.
+    OutOfMemory = "closed for holding too much",
     /// A transaction was committed.
     TxCommit = "tx commits",
     /// A transaction was rolled back.

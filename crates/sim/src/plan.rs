@@ -138,6 +138,8 @@ pub struct Plan {
     pub prefetch_max: u64,
     /// How many of a hundred of them are for whole channels.
     pub shared_prefetch_percent: u64,
+    /// Whether the broker is stopped in the middle of everything.
+    pub ends_abruptly: bool,
 }
 
 impl Plan {
@@ -160,6 +162,7 @@ impl Plan {
             deaf_percent: *random.pick(&[0, 0, 40]),
             prefetch_max: *random.pick(&[1, 3, 10]),
             shared_prefetch_percent: *random.pick(&[10, 40, 90]),
+            ends_abruptly: random.percent(20),
         }
     }
 }

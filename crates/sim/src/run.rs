@@ -9,7 +9,7 @@ use leveret_broker::engine::{Config, Engine};
 
 use crate::{
     Checked, Counts, Violation,
-    client::{Role, State},
+    client::Role,
     ensure,
     model::Model,
     plan::Plan,
@@ -24,6 +24,10 @@ pub const MESSAGE_OCTETS_MAX: usize = 64 * 1024;
 const CHANNEL_MAX: u16 = 200;
 /// Steps between two moments in which everything comes to rest.
 const STEPS_BETWEEN_RESTS: usize = 250;
+/// Steps that are taken while the broker stops, before time passes.
+const STEPS_AFTER_STOP: usize = 500;
+/// How long the last connection may take to end when the broker stops.
+const END_SECONDS_MAX: usize = 4;
 
 /// How to run.
 #[derive(Debug, Clone, Copy)]
@@ -177,8 +181,22 @@ fn disturb(world: &mut World) -> Checked {
 
 /// Everything ends in one way or another, and nothing may be left.
 fn end(world: &mut World) -> Checked {
+    if world.plan.ends_abruptly {
+        return stop_abruptly(world);
+    }
     world.settle()?;
     world.count_queues()?;
+    leave(world)?;
+    world.settle()?;
+    world.clear_up()?;
+    world.settle()?;
+    world.stop();
+    wait_for_end(world)?;
+    check_nothing_is_left(world)
+}
+
+/// Some clients are cut, some close, some stay.
+fn leave(world: &mut World) -> Checked {
     let mut leaving: Vec<u32> = world.links.iter().map(|link| link.key.0).collect();
     leaving.retain(|number| *number != World::AUDITOR);
     for number in leaving {
@@ -192,37 +210,39 @@ fn end(world: &mut World) -> Checked {
             _ => {}
         }
     }
-    world.settle()?;
-    world.clear_up()?;
-    world.settle()?;
-    stop(world)?;
-    check_nothing_is_left(world)
+    Ok(())
 }
 
-/// The broker stops; some of those who are still there do not read any more.
-fn stop(world: &mut World) -> Checked {
-    for at in 0..world.links.len() {
-        let stays = world.links[at].client.state == State::Running;
-        world.links[at].client.is_deaf = stays && world.random.percent(30);
+/// The broker stops while everything is under way; some clients do not read what it says.
+fn stop_abruptly(world: &mut World) -> Checked {
+    world.stop();
+    for _ in 0..STEPS_AFTER_STOP {
+        if world.links.is_empty() {
+            return Ok(());
+        }
+        world.step(World::AUDITOR)?;
     }
-    world.is_stopping = true;
-    world.engine.stop();
-    world.rest()?;
-    for _ in 0..4 {
-        world.pass(1_000);
+    wait_for_end(world)
+}
+
+/// However a client behaves, its connection ends soon after the broker was told to stop.
+fn wait_for_end(world: &mut World) -> Checked {
+    for _ in 0..END_SECONDS_MAX {
         world.rest()?;
+        world.pass(1_000);
     }
+    world.rest()?;
     ensure!(world.links.is_empty(), "{} connections outlive a stop", world.links.len());
-    Ok(())
+    left(world.engine.connection_count() as u64, "connections")
 }
 
 fn check_nothing_is_left(world: &World) -> Checked {
     let engine = &world.engine;
-    let left = |count: u64, what: &str| {
-        if count == 0 { Ok(()) } else { Err(Violation::new(format!("{count} {what} are left"))) }
-    };
-    left(engine.connection_count() as u64, "connections")?;
     left(engine.queue_count() as u64, "queues")?;
     left(engine.chunk_count() as u64, "chunks")?;
     left(engine.memory_octets(), "octets of messages")
+}
+
+fn left(count: u64, what: &str) -> Checked {
+    if count == 0 { Ok(()) } else { Err(Violation::new(format!("{count} {what} are left"))) }
 }

@@ -199,7 +199,8 @@ impl World {
         let was_full = link.connection.output().is_full();
         let written = link.pipe.write(link.connection.output(), octets)?;
         link.connection.sent(written, self.now);
-        self.model.wrote(link.key, self.now.monotonic_millis);
+        let paused = link.is_paused();
+        self.model.wrote(link.key, self.now.monotonic_millis, paused);
         if was_full && !link.connection.output().is_full() {
             link.set_due();
         }
@@ -257,6 +258,13 @@ impl World {
                 link.post();
             }
         }
+    }
+
+    /// The broker is told to stop.
+    pub(crate) fn stop(&mut self) {
+        self.trace.step(format_args!("the broker stops"));
+        self.is_stopping = true;
+        self.engine.stop();
     }
 
     /// Everything that is under way arrives, everybody reads and nobody does anything new.

@@ -1,7 +1,9 @@
 //! The memory alarm as publishers see it.
 
+use leveret_wire::{Method, ReplyCode};
+
 use super::{Model, connection::Phase, turn::Turn};
-use crate::{Checked, counts::Event, ensure};
+use crate::{Checked, counts::Event, ensure, frames::Said};
 
 impl Model {
     /// A publish was taken. While the alarm stands that blocks its connection.
@@ -33,6 +35,26 @@ impl Model {
         connection.blocked = false;
         connection.heard_millis = turn.circumstances.now_millis;
         Ok(())
+    }
+
+    /// While the alarm stands, a connection that holds more than the largest message in contents
+    /// and transactions under way is closed.
+    pub(super) fn hear_out_of_memory(&mut self, turn: &Turn<'_>, said: &Said<'_>) -> bool {
+        let key = turn.connection;
+        let refused = match said {
+            Said::Method(0, Method::ConnectionClose(close)) => {
+                close.reply_code == ReplyCode::ResourceError.code() && close.class_id == 0
+            }
+            _ => false,
+        };
+        let channels = self.channels.range((key, 0)..=(key, u16::MAX));
+        let held: u64 = channels.map(|(_, channel)| channel.octets_under_way_max()).sum();
+        let is_out = refused && held > self.message_octets_max && self.connection(key).phase == Phase::Running;
+        if is_out {
+            self.counts.note(Event::OutOfMemory);
+            self.connection_closes(turn);
+        }
+        is_out
     }
 
     pub(super) fn check_blocked(&self, turn: &Turn<'_>) -> Checked {

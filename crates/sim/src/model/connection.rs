@@ -172,6 +172,9 @@ pub(super) struct Begun {
     pub(super) body: Vec<u8>,
 }
 
+/// Octets at most that a message under way costs beside its body and properties.
+const HELD_OCTETS_MAX: usize = 256;
+
 /// A channel.
 #[derive(Debug, Default)]
 pub(super) struct Channel {
@@ -194,6 +197,20 @@ impl Channel {
             Mode::Transaction { settles, .. } => settles.iter().any(|settle| settle.tags.contains(&tag)),
             _ => false,
         }
+    }
+
+    /// Octets at most that contents and transactions under way cost the broker.
+    pub(super) fn octets_under_way_max(&self) -> u64 {
+        // A body that grows may have twice the room that it needs.
+        let begun = self.begun.as_ref().map_or(0, |begun| 2 * begun.body.len() + HELD_OCTETS_MAX);
+        let held = |held: &HeldPublish| {
+            held.message.body.len() + held.message.property_octets.len() + HELD_OCTETS_MAX
+        };
+        let transacted = match &self.mode {
+            Mode::Transaction { publishes, .. } => publishes.iter().map(held).sum(),
+            _ => 0,
+        };
+        (begun + transacted) as u64
     }
 
     /// Messages that are held for this channel outside of queues.

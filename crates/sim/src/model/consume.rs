@@ -178,6 +178,8 @@ impl Model {
         let channel = self.channel_mut(key);
         if !qos.global {
             channel.prefetch = qos.prefetch_count;
+            // A limit for each consumer to come lifts the channel's.
+            (channel.shared_limit.current, channel.shared_limit.ceiling) = (None, None);
             return Ok(());
         }
         let limit = &mut channel.shared_limit;

@@ -28,6 +28,12 @@ pub(super) struct Binding {
     pub(super) arguments: TableBuf,
 }
 
+impl Binding {
+    pub(super) fn new(source: &str, destination: Destination, key: Vec<u8>, arguments: Table<'_>) -> Self {
+        Self { source: source.to_owned(), destination, key, arguments: TableBuf::sorted(arguments) }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Exchange {
     kind: Kind,
@@ -226,7 +232,8 @@ impl Model {
             return Ok(());
         }
         let destination = Destination::Exchange(destination.to_owned());
-        self.add_binding(source, destination, bind.routing_key.as_bytes(), bind.arguments);
+        let key = bind.routing_key.as_bytes().to_vec();
+        self.add_binding(Binding::new(source, destination, key, bind.arguments));
         Ok(())
     }
 
@@ -244,7 +251,8 @@ impl Model {
             return Ok(());
         }
         let destination = Destination::Exchange(destination.to_owned());
-        self.remove_binding(source, destination, unbind.routing_key.as_bytes(), unbind.arguments);
+        let key = unbind.routing_key.as_bytes().to_vec();
+        self.remove_binding(&Binding::new(source, destination, key, unbind.arguments));
         Ok(())
     }
 
@@ -258,27 +266,16 @@ impl Model {
         known || self.exchanges.kind(source) != Some(Kind::Headers)
     }
 
-    pub(super) fn add_binding(
-        &mut self,
-        source: &str,
-        destination: Destination,
-        key: &[u8],
-        arguments: Table<'_>,
-    ) {
-        let arguments = TableBuf::sorted(arguments);
-        self.exchanges.bind(Binding { source: source.to_owned(), destination, key: key.to_vec(), arguments });
+    pub(super) fn is_there(&self, binding: &Binding) -> bool {
+        self.exchanges.bindings.contains(binding)
     }
 
-    pub(super) fn remove_binding(
-        &mut self,
-        source: &str,
-        destination: Destination,
-        key: &[u8],
-        arguments: Table<'_>,
-    ) {
-        let arguments = TableBuf::sorted(arguments);
-        let unwanted = Binding { source: source.to_owned(), destination, key: key.to_vec(), arguments };
-        let deleted = self.exchanges.unbind(|binding| *binding == unwanted);
+    pub(super) fn add_binding(&mut self, binding: Binding) {
+        self.exchanges.bind(binding);
+    }
+
+    pub(super) fn remove_binding(&mut self, unwanted: &Binding) {
+        let deleted = self.exchanges.unbind(|binding| binding == unwanted);
         self.note_deleted_exchanges(deleted);
     }
 

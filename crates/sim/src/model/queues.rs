@@ -4,7 +4,7 @@ use leveret_wire::{Method, ReplyCode, ShortStr, Table, Value, method::queue};
 
 use super::{
     ChannelKey, Model, QueueKey,
-    exchanges::{Destination, is_reserved, text},
+    exchanges::{Binding, Destination, is_reserved, text},
     queue::{Limits, Overflow, Queue},
     turn::Turn,
     verdict::{Outcome, Verdict},
@@ -173,7 +173,7 @@ impl Model {
         }
         if let Some(queue) = named.queue {
             let binding_key = binding_key(&named, bind.queue, bind.routing_key);
-            self.add_binding(source, Destination::Queue(queue), &binding_key, bind.arguments);
+            self.add_binding(Binding::new(source, Destination::Queue(queue), binding_key, bind.arguments));
         }
         Ok(())
     }
@@ -186,18 +186,22 @@ impl Model {
     ) -> Checked {
         let named = self.named_queue(key, unbind.queue);
         let source = text(unbind.exchange);
+        let binding = named.queue.map(|queue| {
+            let binding_key = binding_key(&named, unbind.queue, unbind.routing_key);
+            Binding::new(source, Destination::Queue(queue), binding_key, unbind.arguments)
+        });
+        // Whose queue it is matters only where there is something to unbind.
+        let is_there = binding.as_ref().is_some_and(|binding| self.is_there(binding));
         let verdict = Verdict::unless(&[
             (source.is_empty(), ReplyCode::AccessRefused),
             (named.nameless, ReplyCode::NotFound),
-            (named.locked, ReplyCode::ResourceLocked),
-        ])
-        .or(named.doomed, ReplyCode::NotFound);
+            (named.locked && is_there, ReplyCode::ResourceLocked),
+        ]);
         if let Outcome::Refused = self.outcome(turn, key.1, (50, 50), Some((50, 51)), verdict)? {
             return Ok(());
         }
-        if let Some(queue) = named.queue {
-            let binding_key = binding_key(&named, unbind.queue, unbind.routing_key);
-            self.remove_binding(source, Destination::Queue(queue), &binding_key, unbind.arguments);
+        if let Some(binding) = binding {
+            self.remove_binding(&binding);
         }
         Ok(())
     }

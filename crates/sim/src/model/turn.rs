@@ -151,9 +151,13 @@ impl Model {
         Ok(())
     }
 
-    /// Octets went out to a client.
-    pub fn wrote(&mut self, key: ConnectionKey, now_millis: u64) {
-        self.connection_mut(key).said_millis = now_millis;
+    /// Octets went out to a client. While it is not read from, that is a sign of its life.
+    pub fn wrote(&mut self, key: ConnectionKey, now_millis: u64, is_paused: bool) {
+        let connection = self.connection_mut(key);
+        connection.said_millis = now_millis;
+        if is_paused {
+            connection.heard_millis = now_millis;
+        }
     }
 
     fn take_input(&mut self, turn: &mut Turn<'_>, mut taken: &[u8]) -> Checked {
@@ -263,7 +267,7 @@ impl Model {
 
     fn deferred_answer(&mut self, turn: &mut Turn<'_>, said: &Said<'_>) -> Checked {
         let key = turn.connection;
-        if turn.circumstances.is_stopping && self.hear_forced_close(turn, said) {
+        if self.hear_forced_close(turn, said) || self.hear_out_of_memory(turn, said) {
             return Ok(());
         }
         match (self.connection_mut(key).deferred.take(), said) {

@@ -148,7 +148,7 @@ impl Model {
     }
 
     /// The broker closes the connection. What it had goes in the turns without input.
-    fn connection_closes(&mut self, turn: &Turn<'_>) {
+    pub(super) fn connection_closes(&mut self, turn: &Turn<'_>) {
         let until_millis = turn.circumstances.now_millis + CLOSE_OK_MILLIS_MAX;
         let connection = self.connection_mut(turn.connection);
         connection.phase = Phase::Closing { until_millis };
@@ -163,7 +163,8 @@ impl Model {
     pub(super) fn hear_forced_close(&mut self, turn: &Turn<'_>, said: &Said<'_>) -> bool {
         let key = turn.connection;
         let phase = self.connection(key).phase;
-        let greeted = matches!(phase, Phase::TuneOk | Phase::Open | Phase::Running);
+        let greeted = turn.circumstances.is_stopping
+            && matches!(phase, Phase::TuneOk | Phase::Open | Phase::Running);
         let forced = match said {
             Said::Method(0, Method::ConnectionClose(close)) => {
                 close.reply_code == ReplyCode::ConnectionForced.code() && close.class_id == 0
