@@ -1,6 +1,5 @@
 //! Deliveries are settled once, and as their acknowledgements named them when they came.
 
-#[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 
 use client::{Client, FRAME_OCTETS_MAX};

@@ -75,9 +75,18 @@ impl MemoryAlarm {
             return;
         }
         let octets = log_octets + self.held_octets();
-        if octets <= self.watermark_octets / 100 * CLEAR_PERCENT {
+        if octets <= self.clear_octets() {
             self.clear(octets);
         }
+    }
+
+    /// Whether what connections hold keeps it raised, however many messages are consumed.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.is_raised() && self.held_octets() > self.clear_octets()
+    }
+
+    const fn clear_octets(&self) -> u64 {
+        self.watermark_octets / 100 * CLEAR_PERCENT
     }
 
     fn clear(&self, octets: u64) {

@@ -31,6 +31,8 @@ use crate::{
     session::{Call, Failure, Offer, Phase, Session},
 };
 
+/// Steps on queues after which a turn ends, where a method takes one for each of many consumers.
+const TURN_STEPS_MAX: usize = 16 * 1024;
 /// How long a handshake may take.
 const HANDSHAKE_MILLIS_MAX: u64 = 10_000;
 
@@ -101,6 +103,8 @@ pub struct Connection {
     pub(super) scratch: Scratch,
     /// Octets of input behind the one being handled: what a batch may still hold.
     pub(super) input_left: usize,
+    /// Steps on queues that methods of the turn may still cause beyond one each.
+    pub(super) steps_left: usize,
     pub(super) now: Now,
     pub(super) read_from_millis: u64,
     pub(super) failure: Option<Failure>,
@@ -154,6 +158,7 @@ impl Connection {
             exclusive: IndexMap::new(),
             scratch: Scratch::default(),
             input_left: 0,
+            steps_left: TURN_STEPS_MAX,
             now,
             read_from_millis: 0,
             failure: None,
@@ -184,6 +189,8 @@ impl Connection {
     /// The socket took that many octets of the output.
     pub fn sent(&mut self, octets: usize, now: Now) {
         self.output.consume(octets);
+        // Messages that only this output held are freed with it.
+        self.engine.alarm.shrunk(self.engine.log.octets());
         self.last_sent_millis = now.monotonic_millis;
         if !self.takes_input() {
             // It reads, so it lives, though we do not listen to it.
@@ -191,7 +198,7 @@ impl Connection {
         }
     }
 
-    /// Whether the socket should be read.
+    /// Whether the socket should be read, now that [`Connection::advance`] was called.
     #[must_use]
     pub fn reading(&self) -> Reading {
         if !self.takes_input() {
@@ -220,6 +227,12 @@ impl Connection {
             && self.output.is_empty()
     }
 
+    /// Drops what waits to be sent, when the socket is gone.
+    pub(super) fn clear_output(&mut self) {
+        self.output.clear();
+        self.engine.alarm.shrunk(self.engine.log.octets());
+    }
+
     fn takes_input(&self) -> bool {
         // A peer that is to say no more than its close-ok is listened to in any case.
         let may_ask = !self.blocked && !self.output.is_flooded() && !self.answers_wait;
@@ -228,6 +241,7 @@ impl Connection {
             && !self.disconnected
             && self.teardowns.is_empty()
             && !self.publishes.is_flushing()
+            && self.steps_left > 0
     }
 
     /// Takes what the socket brought, as far as the turn goes, and returns how many octets that
@@ -334,6 +348,7 @@ impl Connection {
     /// timers. True when there is more to do at once.
     pub fn advance(&mut self, now: Now) -> bool {
         self.now = now;
+        self.steps_left = TURN_STEPS_MAX;
         if self.engine.is_stopping() && !matches!(self.session.phase(), Phase::Closing | Phase::Ended) {
             self.force_close("broker forced connection closure with reason 'shutdown'");
         }
@@ -347,7 +362,7 @@ impl Connection {
         self.look_at_alarm();
         self.look_at_clock();
         if self.disconnected {
-            self.output.clear();
+            self.clear_output();
         }
         self.publishes.is_flushing() || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }

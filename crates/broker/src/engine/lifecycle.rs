@@ -109,6 +109,6 @@ impl Connection {
         self.tear_down(Then::End);
         self.silent = false;
         self.drop_at_millis = None;
-        self.output.clear();
+        self.clear_output();
     }
 }

@@ -165,6 +165,7 @@ impl Connection {
     pub(super) fn wake_channel(&mut self, channel: u16) {
         let Some(open) = self.session.channel(channel) else { return };
         let consumers: Vec<_> = open.data.consumers.values().copied().collect();
+        self.steps_left = self.steps_left.saturating_sub(consumers.len());
         for id in consumers {
             self.wake_consumer(id);
         }

@@ -85,10 +85,12 @@ impl Connection {
     }
 
     /// Tells the engine how many octets of messages wait here: contents under way, transactions.
-    /// While memory is short, a connection may hold one message of the largest size in them; one
-    /// that holds more is closed, or it might wait for memory that it holds itself.
+    /// While memory is short, a connection may hold one message of the largest size in them, and
+    /// all together less than what clears the alarm. One that goes beyond is closed, or it would
+    /// wait for memory that it holds itself.
     pub(super) fn count_held(&mut self) {
         let held = self.session.assembling_octets() + self.transaction_octets;
+        let grew = held > self.held_octets;
         if held != self.held_octets {
             self.engine.alarm.held_changed(self.held_octets, held, self.engine.log.octets());
             self.held_octets = held;
@@ -96,7 +98,8 @@ impl Connection {
         if self.session.assembling_octets() > 0 {
             self.block_if_alarmed();
         }
-        let too_much = held > self.engine.config.message_octets_max && self.engine.alarm.is_raised();
+        let too_much = held > self.engine.config.message_octets_max && self.engine.alarm.is_raised()
+            || grew && self.engine.alarm.is_held_up();
         if too_much && self.session.phase() == Phase::Running && self.failure.is_none() {
             let refusal = Refusal::OutOfMemory { held };
             self.failure = Some(Failure::Refused { channel: 0, ids: (0, 0), refusal });

@@ -36,14 +36,23 @@ const SHARED_CHUNK_OCTETS_MAX: usize = 64 * 1024;
 const GONE: u64 = 0;
 
 /// Records that arrived together, or that are left of those.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Chunk {
     octets: Vec<u8>,
     /// Number and offset of each message, in the order of the numbers.
     places: Vec<(u32, u32)>,
+    /// The log's count, from which a chunk goes when its last reader lets go of it, which may be
+    /// long after the log did: an output that nobody reads holds it.
+    counted: Arc<AtomicU64>,
 }
 
 impl Chunk {
+    fn new(octets: Vec<u8>, places: Vec<(u32, u32)>, counted: &Arc<AtomicU64>) -> Self {
+        let chunk = Self { octets, places, counted: Arc::clone(counted) };
+        chunk.counted.fetch_add(chunk.cost_octets(), Ordering::Relaxed);
+        chunk
+    }
+
     /// The record at that location, which must be in this chunk.
     ///
     /// # Panics
@@ -79,6 +88,12 @@ impl Chunk {
     fn cost_octets(&self) -> u64 {
         let index = self.places.capacity() * MESSAGE_OVERHEAD_OCTETS;
         (self.octets.capacity() + index + CHUNK_OVERHEAD_OCTETS) as u64
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.counted.fetch_sub(self.cost_octets(), Ordering::Relaxed);
     }
 }
 
@@ -162,7 +177,7 @@ pub struct OpenChunk {
 #[derive(Debug, Default)]
 pub struct MessageLog {
     slots: RwLock<Slab<Mutex<Slot>>>,
-    octets: AtomicU64,
+    octets: Arc<AtomicU64>,
     last_serial: AtomicU64,
 }
 
@@ -173,7 +188,7 @@ impl MessageLog {
         Self::default()
     }
 
-    /// Octets that messages and references cost now.
+    /// Octets that messages and references cost now, also those that only readers still hold.
     #[must_use]
     pub fn octets(&self) -> u64 {
         self.octets.load(Ordering::Relaxed)
@@ -229,8 +244,7 @@ impl MessageLog {
         if octets.capacity() - octets.len() > octets.len() / 4 {
             octets.shrink_to_fit();
         }
-        let chunk = Chunk { octets, places: places(0, 0, &offsets).collect() };
-        self.octets.fetch_add(chunk.cost_octets(), Ordering::Relaxed);
+        let chunk = Chunk::new(octets, places(0, 0, &offsets).collect(), &self.octets);
         let serial = self.last_serial.fetch_add(1, Ordering::Relaxed) + 1;
         let is_shared = chunk.octets.len() <= SHARED_BATCH_OCTETS_MAX;
         let messages = offsets.len();
@@ -266,23 +280,21 @@ impl MessageLog {
     fn release_run(&self, at: usize, run: impl Iterator<Item = Location>) {
         let slots = self.slots.read();
         let mut slot = slots.get(at).expect("a referenced chunk is in the log").lock();
-        let before = slot.chunk.cost_octets();
         let count = slot.release(run);
-        let mut octets = count * REFERENCE_OCTETS;
         let is_dead = slot.live == 0;
         if is_dead {
-            octets += before;
             // From here on nobody may put a batch behind it.
             slot.serial = GONE;
         } else if slot.is_sparse() {
             slot.rewrite();
-            octets += before - slot.chunk.cost_octets();
         }
         drop(slot);
         drop(slots);
-        self.octets.fetch_sub(octets, Ordering::Relaxed);
+        self.octets.fetch_sub(count * REFERENCE_OCTETS, Ordering::Relaxed);
         if is_dead {
-            self.slots.write().remove(at);
+            let gone = self.slots.write().remove(at);
+            // What it held is freed when nobody waits for the lock any more.
+            drop(gone);
         }
     }
 }
@@ -312,17 +324,16 @@ impl Slot {
 
     /// Leaves the dead messages out. Whoever reads the chunk as it was goes on doing so.
     fn rewrite(&mut self) {
-        let mut chunk = Chunk::default();
+        let (mut octets, mut places) = (Vec::new(), Vec::new());
         for ((number, offset), _) in
             self.chunk.places.iter().zip(&self.references).filter(|(_, count)| **count > 0)
         {
-            let new_offset = u32::try_from(chunk.octets.len()).expect("it only gets smaller");
-            chunk.places.push((*number, new_offset));
-            chunk.octets.extend_from_slice(Record::raw(&self.chunk.octets, *offset as usize));
+            places.push((*number, u32::try_from(octets.len()).expect("it only gets smaller")));
+            octets.extend_from_slice(Record::raw(&self.chunk.octets, *offset as usize));
         }
-        chunk.octets.shrink_to_fit();
-        chunk.places.shrink_to_fit();
-        self.chunk = Arc::new(chunk);
+        octets.shrink_to_fit();
+        places.shrink_to_fit();
+        self.chunk = Arc::new(Chunk::new(octets, places, &self.chunk.counted));
         self.references.retain(|count| *count > 0);
         self.references.shrink_to_fit();
     }
@@ -391,9 +402,11 @@ mod tests {
         let reader = check.log.chunk(locations[9]);
         let full = check.log.octets();
         check.log.release(locations.iter().copied().filter(|location| location.number() != 200));
-        assert!(check.log.octets() < full / 100, "{} of {full}", check.log.octets());
         assert_eq!(check.body(locations[200]), [200; 1000]);
         assert_eq!(reader.record(locations[9]).body(), [9; 1000], "a reader keeps what it asked for");
+        assert!(check.log.octets() > full / 2, "what the reader keeps is counted");
+        drop(reader);
+        assert!(check.log.octets() < full / 100, "{} of {full}", check.log.octets());
         check.log.release([locations[200]]);
         assert_eq!(check.log.octets(), 0);
     }

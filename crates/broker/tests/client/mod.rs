@@ -1,4 +1,5 @@
 //! A client of an engine, without a socket between them.
+#![allow(dead_code, reason = "each test uses its part of it")]
 
 use std::sync::Arc;
 
@@ -38,10 +39,13 @@ impl Client {
     }
 
     fn of(config: Config) -> Self {
-        let engine = Engine::new(config, Box::new(Zeros));
+        Self::at(&Engine::new(config, Box::new(Zeros)))
+    }
+
+    fn at(engine: &Arc<Engine>) -> Self {
         let peer = Peer { name: "127.0.0.1:1 -> 127.0.0.1:2".to_owned(), is_loopback: true };
-        let connection = Connection::new(&engine, peer, Box::new(Unheeded), Self::NOW);
-        Self { engine, connection }
+        let connection = Connection::new(engine, peer, Box::new(Unheeded), Self::NOW);
+        Self { engine: Arc::clone(engine), connection }
     }
 
     /// A client with channel 1 open and a queue `q`.
@@ -51,7 +55,16 @@ impl Client {
 
     /// The same with another limit of a message.
     pub(crate) fn with_message_octets_max(message_octets_max: u64) -> Self {
-        let mut client = Self::of(Config { message_octets_max, ..Config::default() });
+        Self::of(Config { message_octets_max, ..Config::default() }).with_queue()
+    }
+
+    /// Clients of one engine, each with channel 1 open and all with the queue `q`.
+    pub(crate) fn several<const N: usize>(config: Config) -> [Self; N] {
+        let engine = Engine::new(config, Box::new(Zeros));
+        std::array::from_fn(|_| Self::at(&engine).with_queue())
+    }
+
+    fn with_queue(mut self) -> Self {
         let start_ok = connection::StartOk {
             mechanism: "PLAIN".into(),
             response: LongStr(b"\0guest\0guest"),
@@ -59,14 +72,14 @@ impl Client {
         };
         let tune_ok =
             connection::TuneOk { channel_max: 2047, frame_max: FRAME_OCTETS_MAX, heartbeat_seconds: 0 };
-        client.send(b"AMQP\0\0\x09\x01");
-        client.call(0, start_ok);
-        client.call(0, tune_ok);
-        client.call(0, connection::Open { virtual_host: "/".into(), ..Default::default() });
-        client.call(1, channel::Open::default());
-        client.call(1, queue::Declare { queue: "q".into(), ..Default::default() });
-        assert_eq!(client.engine.queue_count(), 1);
-        client
+        self.send(b"AMQP\0\0\x09\x01");
+        self.call(0, start_ok);
+        self.call(0, tune_ok);
+        self.call(0, connection::Open { virtual_host: "/".into(), ..Default::default() });
+        self.call(1, channel::Open::default());
+        self.call(1, queue::Declare { queue: "q".into(), ..Default::default() });
+        assert_eq!(self.engine.queue_count(), 1);
+        self
     }
 
     /// Hands the octets in, and returns what is said until there is rest.

@@ -1,0 +1,113 @@
+//! The memory alarm counts all that is held on a peer's behalf, and always comes to its end.
+
+mod client;
+
+use client::{Client, FRAME_OCTETS_MAX};
+use leveret_broker::engine::Config;
+use leveret_wire::{
+    ContentHeader, FrameKind, Method, decode_frame,
+    method::{basic, connection},
+    write_body_frames, write_frame,
+};
+
+const KIB: usize = 1024;
+
+fn config(watermark_octets: usize) -> Config {
+    Config { memory_watermark_octets: watermark_octets as u64, ..Config::default() }
+}
+
+/// A publish to `q` that announces `body_octets` and brings `body`.
+fn publish(body_octets: usize, body: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+    Method::from(publish).write_frame(1, &mut octets);
+    let header = ContentHeader {
+        class_id: basic::CLASS_ID,
+        body_octets: body_octets as u64,
+        property_octets: &[0, 0],
+    };
+    write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
+    write_body_frames(1, body, FRAME_OCTETS_MAX, &mut octets);
+    octets
+}
+
+fn body(octets: usize) -> Vec<u8> {
+    let mut frames = Vec::new();
+    write_body_frames(1, &vec![b'b'; octets], FRAME_OCTETS_MAX, &mut frames);
+    frames
+}
+
+/// The reply code of the `connection.close` that was said, if one was.
+fn close_code(said: &[u8]) -> Option<u16> {
+    let mut rest = said;
+    while let Some((frame, octets)) = decode_frame(rest, FRAME_OCTETS_MAX).unwrap() {
+        if let Ok(Method::ConnectionClose(close)) = Method::decode(frame.payload) {
+            return Some(close.reply_code);
+        }
+        rest = &rest[octets..];
+    }
+    None
+}
+
+#[test]
+fn messages_under_way_do_not_wait_for_one_another() {
+    let [mut one, mut other, mut third] = Client::several(config(1000 * KIB));
+    for client in [&mut one, &mut other, &mut third] {
+        assert_eq!(close_code(&client.send(&publish(300 * KIB, &vec![b'b'; 200 * KIB]))), None);
+    }
+    // What comes now brings them above the watermark, and no consumer could bring them below it.
+    let said = third.send(&body(90 * KIB));
+    assert_eq!(close_code(&said), Some(506), "it holds up all others");
+    assert!(!one.engine.is_alarmed(), "{} octets", one.engine.memory_octets());
+    for client in [&mut one, &mut other] {
+        assert_eq!(close_code(&client.send(&body(100 * KIB))), None);
+    }
+    let declared = one.call(1, leveret_wire::method::queue::Declare {
+        queue: "q".into(),
+        passive: true,
+        ..Default::default()
+    });
+    let (frame, _) = decode_frame(&declared, FRAME_OCTETS_MAX).unwrap().unwrap();
+    let Method::QueueDeclareOk(declared) = Method::decode(frame.payload).unwrap() else { panic!() };
+    assert_eq!(declared.message_count, 2);
+}
+
+#[test]
+fn what_only_an_unread_output_holds_is_counted() {
+    let [mut publisher, mut consumer] = Client::several(config(256 * KIB));
+    let consume = basic::Consume { queue: "q".into(), no_ack: true, ..Default::default() };
+    consumer.call(1, consume);
+    publisher.send(&publish(300 * KIB, &vec![b'b'; 300 * KIB]));
+    consumer.connection.advance(Client::NOW);
+    assert!(consumer.connection.output().len() > 300 * KIB);
+    assert!(consumer.engine.memory_octets() > 300 * KIB as u64, "{}", consumer.engine.memory_octets());
+    assert!(consumer.engine.is_alarmed());
+    consumer.take_said();
+    assert_eq!(consumer.engine.memory_octets(), 0);
+    assert!(!consumer.engine.is_alarmed(), "nobody else would say that it is over");
+}
+
+#[test]
+fn what_an_output_held_is_given_back_when_its_peer_goes() {
+    let [mut publisher, mut consumer] = Client::several(config(256 * KIB));
+    let consume = basic::Consume { queue: "q".into(), no_ack: true, ..Default::default() };
+    consumer.call(1, consume);
+    publisher.send(&publish(300 * KIB, &vec![b'b'; 300 * KIB]));
+    consumer.connection.advance(Client::NOW);
+    consumer.connection.disconnect(Client::NOW);
+    assert_eq!(publisher.engine.memory_octets(), 0);
+    assert!(!publisher.engine.is_alarmed());
+}
+
+#[test]
+fn a_connection_that_is_closed_for_memory_says_why() {
+    let [mut one, mut other] = Client::several(config(1024 * KIB));
+    one.send(&publish(900 * KIB, &vec![b'b'; 500 * KIB]));
+    let said = other.send(&publish(900 * KIB, &vec![b'b'; 600 * KIB]));
+    let close = decode_frame(&said, FRAME_OCTETS_MAX).unwrap().expect("something was said").0;
+    let Method::ConnectionClose(connection::Close { reply_text, .. }) = Method::decode(close.payload).unwrap()
+    else {
+        panic!("it said {said:?}")
+    };
+    assert!(reply_text.to_string().starts_with("RESOURCE_ERROR - "), "{reply_text}");
+}
