@@ -3,10 +3,22 @@
 //! Decides when to read, write and wait; nothing that a client could see. Invariant: it ends when
 //! the engine's connection is finished, never before, so that what the peer had is given back.
 
-use std::{future::pending, io, io::IoSlice, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    io,
+    io::IoSlice,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use leveret_broker::engine::{Connection, Engine, Peer, Reading, Wake};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::ioctl_fionread,
+};
 use tokio::{
     net::TcpStream,
     sync::Notify,
@@ -41,6 +53,33 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, cl
     let notify = Arc::new(Notify::new());
     let mut connection =
         Connection::new(&engine, peer, Box::new(NotifyTask(Arc::clone(&notify))), clock.now());
+    if catch_panic(run(stream, &mut connection, &notify, clock)).await.is_err() {
+        give_back(&mut connection, clock).await;
+    }
+}
+
+/// A bug of ours costs the connection that it showed itself in, and nobody else waits for what
+/// that had.
+async fn give_back(connection: &mut Connection, clock: Clock) {
+    tracing::error!(connection = %connection.peer().name, "a bug in the broker ended this connection");
+    connection.disconnect(clock.now());
+    while !connection.is_finished() {
+        connection.advance(clock.now());
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What the future comes to, or that it panicked; it is not polled again then.
+async fn catch_panic<T>(future: impl Future<Output = T>) -> std::thread::Result<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+async fn run(stream: TcpStream, connection: &mut Connection, notify: &Notify, clock: Clock) {
     let mut remainder = Remainder::default();
     let mut deadline = pin!(sleep_until(Instant::now() + NO_DEADLINE));
     let mut writable = true;
@@ -49,7 +88,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, cl
         let mut more = connection.advance(clock.now());
         if writable {
             let was_full = connection.output().is_full();
-            writable = write(&stream, &mut connection, clock);
+            writable = write(&stream, connection, clock);
             more |= was_full && !connection.output().is_full();
             more |= connection.is_disconnected();
         }
@@ -64,27 +103,47 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, cl
         if more {
             continue;
         }
-        match wait(&stream, &connection, &remainder, &notify, deadline.as_mut(), writable, clock).await {
+        match wait(&stream, connection, &remainder, notify, deadline.as_mut(), writable, clock).await {
             Ready::ToRead => {
-                if remainder.read(&stream, &mut connection, clock.now()) == Read::Closed {
+                if remainder.read(&stream, connection, clock.now()) == Read::Closed {
                     connection.disconnect(clock.now());
                 }
             }
             Ready::ToWrite => writable = true,
             // While the peer is not read, its leaving does not show itself in a read.
-            Ready::Otherwise if connection.reading() == Reading::Paused && has_left(&stream) => {
-                connection.disconnect(clock.now());
-            }
+            Ready::Otherwise if connection.reading() == Reading::Paused => match look(&stream, &remainder) {
+                Presence::Here => {}
+                Presence::Unsure => connection.probe(),
+                Presence::Gone => connection.disconnect(clock.now()),
+            },
             Ready::Otherwise => {}
         }
     }
 }
 
-/// Whether the peer closed its side, however much of what it sent is still unread.
-fn has_left(stream: &TcpStream) -> bool {
+/// Whether a peer is there, as far as its socket tells without being read.
+enum Presence {
+    Here,
+    /// It closed its side, or all of it, and left something that is still to be read: what it sent
+    /// before is taken when its turn comes. If it is gone, that shows when something is written.
+    Unsure,
+    Gone,
+}
+
+fn look(stream: &TcpStream, remainder: &Remainder) -> Presence {
     let mut socket = [PollFd::new(stream, PollFlags::RDHUP)];
-    let looked = poll(&mut socket, Some(&Timespec::default()));
-    looked.is_ok() && socket[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+    if poll(&mut socket, Some(&Timespec::default())).is_err() {
+        return Presence::Here;
+    }
+    let events = socket[0].revents();
+    if events.intersects(PollFlags::HUP | PollFlags::ERR) {
+        return Presence::Gone;
+    }
+    if !events.contains(PollFlags::RDHUP) {
+        return Presence::Here;
+    }
+    let is_read = !remainder.is_whole() && ioctl_fionread(stream).is_ok_and(|octets| octets == 0);
+    if is_read { Presence::Gone } else { Presence::Unsure }
 }
 
 enum Ready {
@@ -166,4 +225,20 @@ fn write_parts(stream: &TcpStream, connection: &Connection) -> io::Result<usize>
         count += 1;
     }
     if count == 1 { stream.try_write(&slices[0]) } else { stream.try_write_vectored(&slices[..count]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_a_future_and_not_its_task() {
+        let future = async |panics: bool| {
+            tokio::task::yield_now().await;
+            assert!(!panics, "as it was told to");
+            7
+        };
+        assert_eq!(catch_panic(future(false)).await.unwrap(), 7);
+        assert!(catch_panic(future(true)).await.is_err());
+    }
 }

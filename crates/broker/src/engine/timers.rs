@@ -84,6 +84,14 @@ impl Connection {
         }
     }
 
+    /// Says something that needs no answer, whether or not heartbeats were agreed on: a socket whose
+    /// peer is gone fails then.
+    pub fn probe(&mut self) {
+        if self.output.is_empty() && self.session.phase() == Phase::Running {
+            write_heartbeat(self.output.buffer());
+        }
+    }
+
     /// Tells the engine how many octets of messages wait here: contents under way, transactions.
     /// While memory is short, a connection may hold one message of the largest size in them, and
     /// all together less than what clears the alarm. One that goes beyond is closed, or it would

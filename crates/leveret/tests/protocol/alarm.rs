@@ -1,9 +1,11 @@
 //! The memory alarm: publishers wait, consumers go on.
 
+use std::net::Shutdown;
+
 use leveret_wire::method::connection;
 
 use crate::support::{
-    Client, Login, Peer, ack_through, consume, consume_no_ack, declare, exclusive, message, passive, purge,
+    Client, Login, Peer, Said, ack_through, consume, consume_no_ack, declare, exclusive, message, passive, purge,
 };
 
 const WATERMARK_OCTETS: u64 = 1_000_000;
@@ -96,14 +98,44 @@ fn a_publisher_that_does_not_understand_it_waits_all_the_same() {
 }
 
 #[test]
-fn it_clears_when_a_waiting_publisher_goes_with_its_queue() {
+fn what_a_waiting_publisher_sent_before_it_closed_its_side_is_taken() {
     let Some(peer) = small() else { return };
-    let mut publisher = peer.client_with(&Login { heartbeat_seconds: 1, ..Login::default() });
+    let (mut publisher, published) = blocked(&peer);
+    publisher.publish(message("", "q", "the last word"));
+    publisher.stream().shutdown(Shutdown::Write).unwrap();
+    // Until it is seen that nobody reads from that side, which is looked at every second.
+    loop {
+        match publisher.next_or_heartbeat() {
+            Said::Heartbeat => break,
+            said => assert_eq!(said.to_string(), format!("ack {published}")),
+        }
+    }
+    let mut consumer = peer.client();
+    consumer.ask(consume_no_ack("q", "t"), "consume-ok t");
+    for n in 1..=published {
+        consumer.expect(&format!("deliver t {n} /q 100000 octets"));
+    }
+    consumer.expect(&format!("deliver t {} /q the last word", published + 1));
+}
+
+#[test]
+fn it_clears_when_a_waiting_publisher_goes_with_its_queue() {
+    goes_with_its_queue(&Login { heartbeat_seconds: 1, ..Login::default() });
+}
+
+#[test]
+fn it_clears_when_a_waiting_publisher_goes_that_sends_no_signs_of_life() {
+    goes_with_its_queue(&Login { heartbeat_seconds: 0, ..Login::default() });
+}
+
+fn goes_with_its_queue(login: &Login<'_>) {
+    let Some(peer) = small() else { return };
+    let mut publisher = peer.client_with(login);
     publisher.ask(exclusive("mine"), "declare-ok mine 0 0");
     publisher.publish_all((0..20).map(|_| message("", "mine", LARGE)));
     publisher.expect("ConnectionBlocked low on memory");
     publisher.vanish();
-    // Its end is seen when heartbeats cannot be written any more.
+    // Its end is seen when nothing can be written any more.
     let mut other = peer.client();
     other.ask(declare("q"), "declare-ok q 0 0");
     other.confirm_select();
