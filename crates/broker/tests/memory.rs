@@ -62,11 +62,10 @@ fn messages_under_way_do_not_wait_for_one_another() {
     for client in [&mut one, &mut other] {
         assert_eq!(close_code(&client.send(&body(100 * KIB))), None);
     }
-    let declared = one.call(1, leveret_wire::method::queue::Declare {
-        queue: "q".into(),
-        passive: true,
-        ..Default::default()
-    });
+    let declared = one.call(
+        1,
+        leveret_wire::method::queue::Declare { queue: "q".into(), passive: true, ..Default::default() },
+    );
     let (frame, _) = decode_frame(&declared, FRAME_OCTETS_MAX).unwrap().unwrap();
     let Method::QueueDeclareOk(declared) = Method::decode(frame.payload).unwrap() else { panic!() };
     assert_eq!(declared.message_count, 2);
@@ -105,7 +104,8 @@ fn a_connection_that_is_closed_for_memory_says_why() {
     one.send(&publish(900 * KIB, &vec![b'b'; 500 * KIB]));
     let said = other.send(&publish(900 * KIB, &vec![b'b'; 600 * KIB]));
     let close = decode_frame(&said, FRAME_OCTETS_MAX).unwrap().expect("something was said").0;
-    let Method::ConnectionClose(connection::Close { reply_text, .. }) = Method::decode(close.payload).unwrap()
+    let Method::ConnectionClose(connection::Close { reply_text, .. }) =
+        Method::decode(close.payload).unwrap()
     else {
         panic!("it said {said:?}")
     };

@@ -115,11 +115,15 @@ impl Broker {
         let Some(runtime) = self.runtime.take() else { return };
         self.engine.stop();
         let engine = Arc::clone(&self.engine);
-        let gone = runtime.spawn(tokio::time::timeout(SHUTDOWN_MAX, async move {
-            while engine.connection_count() > 0 {
-                tokio::time::sleep(SHUTDOWN_LOOK).await;
-            }
-        }));
+        // Also called from other runtimes than Tokio's, so the timer is made in our own.
+        let gone = runtime.spawn(async move {
+            let empty = async {
+                while engine.connection_count() > 0 {
+                    tokio::time::sleep(SHUTDOWN_LOOK).await;
+                }
+            };
+            tokio::time::timeout(SHUTDOWN_MAX, empty).await
+        });
         if !matches!(gone.await, Ok(Ok(()))) {
             tracing::warn!("some connections did not close in time and were dropped");
         }

@@ -5,7 +5,8 @@ use std::net::Shutdown;
 use leveret_wire::method::connection;
 
 use crate::support::{
-    Client, Login, Peer, Said, ack_through, consume, consume_no_ack, declare, exclusive, message, passive, purge,
+    Client, Login, Peer, Said, ack_through, consume, consume_no_ack, declare, exclusive, message, passive,
+    purge,
 };
 
 const WATERMARK_OCTETS: u64 = 1_000_000;

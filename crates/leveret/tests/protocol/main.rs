@@ -10,6 +10,7 @@ mod support;
 mod alarm;
 mod consumers;
 mod differential;
+mod endings;
 mod errors;
 mod exchanges;
 mod frames;

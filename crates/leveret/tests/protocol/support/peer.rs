@@ -37,7 +37,6 @@ pub(crate) struct Peer {
     login: Login<'static>,
     declared: Arc<Mutex<Declared>>,
     /// Held while another broker is under test.
-    #[allow(dead_code, reason = "it is there to be dropped")]
     alone: Option<MutexGuard<'static, ()>>,
 }
 
@@ -100,9 +99,19 @@ impl Peer {
         self.broker.is_some()
     }
 
+    /// The test ends the broker itself.
+    fn is_taken(&self) -> bool {
+        self.broker.is_none() && self.alone.is_none()
+    }
+
     /// The broker of our own.
     pub(crate) fn broker(&self) -> &Broker {
         self.broker.as_ref().expect("only tests of leveret alone ask for it")
+    }
+
+    /// The broker of our own, for a test that ends it, and with it what was declared.
+    pub(crate) fn into_broker(mut self) -> Broker {
+        self.broker.take().expect("only tests of leveret alone ask for it")
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -156,6 +165,9 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         if thread::panicking() && self.broker.is_some() {
+            return;
+        }
+        if self.is_taken() {
             return;
         }
         self.clean();
