@@ -166,7 +166,7 @@ mod tests {
     fn chunk(octets: &[u8]) -> Arc<Chunk> {
         let log = MessageLog::new();
         let mut batch = LogBatch::default();
-        batch.append(1, 0, |chunk| chunk.extend_from_slice(octets));
+        batch.append(1, Vec::new, |chunk| chunk.extend_from_slice(octets));
         let location = log.append(&mut batch, &mut OpenChunk::default());
         log.chunk(location)
     }

@@ -152,7 +152,8 @@ impl Connection {
         let Publish { exchange, routing_key, property_octets, body, .. } = *publish;
         let octets = Record::octets(exchange, routing_key, property_octets, body);
         let references = u32::try_from(route.queues.len()).expect("fewer than 2^32 queues");
-        self.publishes.log.append(references, octets + self.input_left, |chunk| {
+        let buffer = || self.engine.log.buffer(octets + self.input_left);
+        self.publishes.log.append(references, buffer, |chunk| {
             Record::append(chunk, exchange, routing_key, property_octets, body);
         });
         Some(self.publishes.groups.add(route, octets))

@@ -15,12 +15,9 @@ use std::sync::{
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
-use crate::{Location, store::Record};
+use super::{chunk::Chunk, memory::ChunkMemory, record::Record};
+use crate::Location;
 
-/// Octets that a chunk costs beside its messages: slot, allocations.
-const CHUNK_OVERHEAD_OCTETS: usize = 192;
-/// Octets that a message costs beside its record: number, offset, count.
-const MESSAGE_OVERHEAD_OCTETS: usize = 12;
 /// Octets that a reference costs: its place in a queue or among the unacknowledged.
 const REFERENCE_OCTETS: u64 = 16;
 /// A chunk is rewritten when fewer than one in this many of its messages are left.
@@ -34,68 +31,6 @@ const SHARED_CHUNK_OCTETS_MAX: usize = 64 * 1024;
 
 /// The serial of a chunk that is about to leave its slot.
 const GONE: u64 = 0;
-
-/// Records that arrived together, or that are left of those.
-#[derive(Debug)]
-pub struct Chunk {
-    octets: Vec<u8>,
-    /// Number and offset of each message, in the order of the numbers.
-    places: Vec<(u32, u32)>,
-    /// The log's count, from which a chunk goes when its last reader lets go of it, which may be
-    /// long after the log did: an output that nobody reads holds it.
-    counted: Arc<AtomicU64>,
-}
-
-impl Chunk {
-    fn new(octets: Vec<u8>, places: Vec<(u32, u32)>, counted: &Arc<AtomicU64>) -> Self {
-        let chunk = Self { octets, places, counted: Arc::clone(counted) };
-        chunk.counted.fetch_add(chunk.cost_octets(), Ordering::Relaxed);
-        chunk
-    }
-
-    /// The record at that location, which must be in this chunk.
-    ///
-    /// # Panics
-    /// When it is not, which only our own bug could cause.
-    #[must_use]
-    #[inline]
-    pub fn record(&self, location: Location) -> Record<'_> {
-        let at = self.find(location.number()).expect("a referenced message is in its chunk");
-        Record::at(&self.octets, self.places[at].1 as usize)
-    }
-
-    /// The octets between two offsets.
-    #[must_use]
-    pub fn slice(&self, start: usize, end: usize) -> &[u8] {
-        &self.octets[start..end]
-    }
-
-    /// Where in the chunk `part`, a slice of it, begins.
-    #[must_use]
-    pub fn offset_of(&self, part: &[u8]) -> usize {
-        part.as_ptr() as usize - self.octets.as_ptr() as usize
-    }
-
-    /// The place of a number: its own, unless messages before it are gone.
-    #[inline]
-    fn find(&self, number: usize) -> Option<usize> {
-        match self.places.get(number) {
-            Some(place) if place.0 as usize == number => Some(number),
-            _ => self.places.binary_search_by_key(&number, |place| place.0 as usize).ok(),
-        }
-    }
-
-    fn cost_octets(&self) -> u64 {
-        let index = self.places.capacity() * MESSAGE_OVERHEAD_OCTETS;
-        (self.octets.capacity() + index + CHUNK_OVERHEAD_OCTETS) as u64
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.counted.fetch_sub(self.cost_octets(), Ordering::Relaxed);
-    }
-}
 
 /// A chunk in its slot.
 #[derive(Debug)]
@@ -120,11 +55,16 @@ pub struct LogBatch {
 
 impl LogBatch {
     /// Appends a message that `references` locations will be held of, and returns its place in
-    /// the batch. `octets_hint` is how much the batch may come to hold.
+    /// the batch. `buffer` is asked for an empty buffer when the batch begins.
     #[inline]
-    pub fn append(&mut self, references: u32, octets_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+    pub fn append(
+        &mut self,
+        references: u32,
+        buffer: impl FnOnce() -> Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
         if self.octets.capacity() == 0 {
-            self.octets.reserve_exact(octets_hint);
+            self.octets = buffer();
         }
         let offset = u32::try_from(self.octets.len()).expect("a batch is far below 4 GiB");
         write(&mut self.octets);
@@ -177,7 +117,7 @@ pub struct OpenChunk {
 #[derive(Debug, Default)]
 pub struct MessageLog {
     slots: RwLock<Slab<Mutex<Slot>>>,
-    octets: Arc<AtomicU64>,
+    memory: Arc<ChunkMemory>,
     last_serial: AtomicU64,
 }
 
@@ -191,7 +131,13 @@ impl MessageLog {
     /// Octets that messages and references cost now, also those that only readers still hold.
     #[must_use]
     pub fn octets(&self) -> u64 {
-        self.octets.load(Ordering::Relaxed)
+        self.memory.octets()
+    }
+
+    /// An empty buffer for a batch that may come to hold that many octets.
+    #[must_use]
+    pub fn buffer(&self, octets_hint: usize) -> Vec<u8> {
+        self.memory.buffer(octets_hint)
     }
 
     /// How many chunks there are.
@@ -204,7 +150,7 @@ impl MessageLog {
     /// is returned, and those behind it the ones behind that.
     pub fn append(&self, batch: &mut LogBatch, open: &mut OpenChunk) -> Location {
         assert!(!batch.is_empty(), "a batch has messages");
-        self.octets.fetch_add(batch.reference_count() * REFERENCE_OCTETS, Ordering::Relaxed);
+        self.memory.count(batch.reference_count() * REFERENCE_OCTETS);
         if batch.octets() <= SHARED_BATCH_OCTETS_MAX
             && let Some(location) = self.append_behind(batch, open)
         {
@@ -234,17 +180,15 @@ impl MessageLog {
         slot.live += batch.offsets.len();
         slot.references.append(&mut batch.references);
         batch.offsets.clear();
-        self.octets.fetch_add(chunk.cost_octets() - before, Ordering::Relaxed);
+        self.memory.count(chunk.cost_octets() - before);
         Some(Location::new(at, first))
     }
 
     /// Makes the batch a chunk, with the allocation that the records were written to.
     fn append_apart(&self, batch: &mut LogBatch, open: &mut OpenChunk) -> Location {
-        let LogBatch { mut octets, offsets, references } = std::mem::take(batch);
-        if octets.capacity() - octets.len() > octets.len() / 4 {
-            octets.shrink_to_fit();
-        }
-        let chunk = Chunk::new(octets, places(0, 0, &offsets).collect(), &self.octets);
+        let LogBatch { octets, offsets, references } = std::mem::take(batch);
+        let octets = self.memory.fitted(octets);
+        let chunk = Chunk::new(octets, places(0, 0, &offsets).collect(), &self.memory);
         let serial = self.last_serial.fetch_add(1, Ordering::Relaxed) + 1;
         let is_shared = chunk.octets.len() <= SHARED_BATCH_OCTETS_MAX;
         let messages = offsets.len();
@@ -290,7 +234,7 @@ impl MessageLog {
         }
         drop(slot);
         drop(slots);
-        self.octets.fetch_sub(count * REFERENCE_OCTETS, Ordering::Relaxed);
+        self.memory.discount(count * REFERENCE_OCTETS);
         if is_dead {
             let gone = self.slots.write().remove(at);
             // What it held is freed when nobody waits for the lock any more.
@@ -333,7 +277,7 @@ impl Slot {
         }
         octets.shrink_to_fit();
         places.shrink_to_fit();
-        self.chunk = Arc::new(Chunk::new(octets, places, &self.chunk.counted));
+        self.chunk = Arc::new(Chunk::new(octets, places, &self.chunk.memory));
         self.references.retain(|count| *count > 0);
         self.references.shrink_to_fit();
     }
@@ -353,7 +297,7 @@ mod tests {
         fn append(&mut self, references: u32, bodies: impl IntoIterator<Item = Vec<u8>>) -> Vec<Location> {
             let mut batch = LogBatch::default();
             for body in bodies {
-                batch.append(references, 0, |chunk| {
+                batch.append(references, Vec::new, |chunk| {
                     Record::append(chunk, "x".into(), "k".into(), &[0, 0], &body);
                 });
             }

@@ -2,8 +2,11 @@
 //!
 //! Knows octets and references; never what an exchange, a queue or a consumer is.
 
+mod chunk;
 pub mod log;
+mod memory;
 pub mod record;
 
-pub use log::{Chunk, LastChunk, LogBatch, MessageLog, OpenChunk};
+pub use chunk::Chunk;
+pub use log::{LastChunk, LogBatch, MessageLog, OpenChunk};
 pub use record::Record;
