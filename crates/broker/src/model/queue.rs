@@ -374,11 +374,6 @@ impl Queue {
     pub fn share_credit(&mut self, slot: ConsumerSlot, credit: &std::sync::Arc<ChannelCredit>) {
         self.consumers[slot].share_credit(credit);
     }
-
-    /// The ready messages' locations, for moving them within the log.
-    pub fn locations_mut(&mut self) -> impl Iterator<Item = &mut Location> {
-        self.returned.values_mut().chain(self.fresh.iter_mut())
-    }
 }
 
 #[cfg(test)]
