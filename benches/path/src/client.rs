@@ -91,11 +91,8 @@ impl Client {
 /// The frames of a publish with no properties.
 pub(crate) fn publish(exchange: &str, routing_key: &str, body_octets: usize) -> Vec<u8> {
     let mut octets = Vec::new();
-    let publish = basic::Publish {
-        exchange: exchange.into(),
-        routing_key: routing_key.into(),
-        ..Default::default()
-    };
+    let publish =
+        basic::Publish { exchange: exchange.into(), routing_key: routing_key.into(), ..Default::default() };
     Method::from(publish).write_frame(1, &mut octets);
     let header = ContentHeader {
         class_id: basic::CLASS_ID,

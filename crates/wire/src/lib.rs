@@ -20,6 +20,7 @@ mod error;
 mod frame;
 pub mod method;
 mod properties;
+mod publish;
 mod reader;
 mod reply;
 mod short_str;
@@ -35,6 +36,7 @@ pub use frame::{
 };
 pub use method::Method;
 pub use properties::{ContentHeader, Properties, PropertyFlags};
+pub use publish::{PublishFields, PublishRoute};
 pub use reply::{ReplyCode, Scope, truncate_reply_text};
 pub use short_str::ShortStr;
 pub use table::{Table, TableBuf};

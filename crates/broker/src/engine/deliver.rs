@@ -163,8 +163,8 @@ impl Connection {
             basic::Return {
                 reply_code: ReplyCode::NoRoute.code(),
                 reply_text: ReplyCode::NoRoute.name().into(),
-                exchange: publish.exchange,
-                routing_key: publish.routing_key,
+                exchange: publish.route.exchange(),
+                routing_key: publish.route.routing_key(),
             },
         );
         let frame_max = self.session.tuned().frame_max;

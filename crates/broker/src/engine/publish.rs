@@ -7,6 +7,7 @@ use std::sync::Arc;
 use leveret_wire::{Properties, Table, Value, method::basic};
 
 use super::{
+    Engine,
     connection::Connection,
     groups::{Cursor, Groups},
     queue_cell::QueueCell,
@@ -73,6 +74,27 @@ impl PublishBatch {
         self.log.octets() >= BATCH_OCTETS_MAX
     }
 
+    /// Puts a message into the batch. Its place stands for its location until the batch is in the
+    /// log; `None` when no queue wants it. `input_left` is how much more may come in the batch.
+    #[inline]
+    fn append(
+        &mut self,
+        engine: &Engine,
+        publish: &Publish<'_>,
+        route: &Arc<QueueRoute>,
+        input_left: usize,
+    ) -> Option<Location> {
+        if route.queues.is_empty() {
+            return None;
+        }
+        let Publish { route: octets, property_octets, body, .. } = *publish;
+        let record_octets = Record::octets(octets.as_bytes().len(), property_octets.len(), body.len());
+        let references = u32::try_from(route.queues.len()).expect("fewer than 2^32 queues");
+        let buffer = || engine.log.buffer(record_octets + input_left);
+        self.log.append(references, buffer, |chunk| Record::append(chunk, octets, property_octets, body));
+        Some(self.groups.add(route, record_octets))
+    }
+
     fn note_backlog(&mut self, backlog: Option<Backlog>) {
         self.backlog = match (self.backlog, backlog) {
             (Some(one), Some(other)) if one.ready <= other.ready => Some(one),
@@ -94,6 +116,31 @@ impl Connection {
     }
 
     fn try_publish(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
+        self.check_publish(&publish)?;
+        let properties = decode_properties(publish.property_octets)?;
+        let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
+        let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
+        let route = self.routes.route(vhost, publish.route, headers)?;
+        if let Some(properties) = &properties {
+            check_properties(properties, self.user.as_deref())?;
+        }
+        let channel = self.session.channel(publish.channel).expect("the session found it open");
+        if matches!(channel.mode, ChannelMode::Transaction) {
+            self.transaction_octets += channel.data.transaction.hold_publish(&publish);
+            return Ok(());
+        }
+        let location = self.publishes.append(&self.engine, &publish, route, self.input_left);
+        if let ChannelMode::Confirm(confirms) = &mut channel.mode {
+            let delivery_tag = confirms.publish();
+            self.publishes.unconfirmed.push(Unconfirmed { channel: publish.channel, delivery_tag, location });
+        }
+        if location.is_none() {
+            self.unroutable(&publish);
+        }
+        Ok(())
+    }
+
+    fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Refusal> {
         if publish.immediate {
             return Err(Refusal::NotImplemented("immediate=true".to_owned()));
         }
@@ -102,74 +149,29 @@ impl Connection {
         if octets > octets_max {
             return Err(Refusal::MessageTooLarge { octets, octets_max });
         }
-        let vhost = Arc::clone(self.vhost.as_ref().expect("channels are open in a virtual host"));
-        let properties = decode_properties(publish.property_octets)?;
-        let headers = properties.headers.unwrap_or(Table::EMPTY);
-        let route = self.routes.route(&vhost, publish.exchange, publish.routing_key, headers)?;
-        self.check_properties(&properties)?;
-        let channel = self.session.channel(publish.channel).expect("the session found it open");
-        match &mut channel.mode {
-            ChannelMode::Transaction => {
-                self.transaction_octets += channel.data.transaction.hold_publish(&publish);
-                Ok(())
-            }
-            ChannelMode::Confirm(confirms) => {
-                let delivery_tag = confirms.publish();
-                if planted::is(Bug::ReturnAfterConfirm) && route.queues.is_empty() {
-                    confirms.settle(delivery_tag, true);
-                    self.write_confirms(publish.channel);
-                    self.append(&publish, &route);
-                    return Ok(());
-                }
-                let location = self.append(&publish, &route);
-                let unconfirmed = Unconfirmed { channel: publish.channel, delivery_tag, location };
-                self.publishes.unconfirmed.push(unconfirmed);
-                Ok(())
-            }
-            ChannelMode::Plain => {
-                self.append(&publish, &route);
-                Ok(())
-            }
-        }
+        Ok(())
     }
 
     /// Publishes a message of a transaction, whose checks were made when it came.
     pub(super) fn publish_committed(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
-        let vhost = Arc::clone(self.vhost.as_ref().expect("channels are open in a virtual host"));
-        let headers = decode_properties(publish.property_octets)?.headers.unwrap_or(Table::EMPTY);
-        let route = self.routes.route(&vhost, publish.exchange, publish.routing_key, headers)?;
-        self.append(&publish, &route);
+        let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
+        let properties = decode_properties(publish.property_octets)?;
+        let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
+        let route = self.routes.route(vhost, publish.route, headers)?;
+        if self.publishes.append(&self.engine, &publish, route, self.input_left).is_none() {
+            self.unroutable(&publish);
+        }
         Ok(())
     }
 
-    fn append(&mut self, publish: &Publish<'_>, route: &Arc<QueueRoute>) -> Option<Location> {
-        if route.queues.is_empty() {
-            if publish.mandatory {
-                self.write_return(publish);
-            }
-            return None;
+    /// No queue wants the message.
+    fn unroutable(&mut self, publish: &Publish<'_>) {
+        if planted::is(Bug::ReturnAfterConfirm) {
+            self.confirm();
         }
-        let Publish { exchange, routing_key, property_octets, body, .. } = *publish;
-        let octets = Record::octets(exchange, routing_key, property_octets, body);
-        let references = u32::try_from(route.queues.len()).expect("fewer than 2^32 queues");
-        let buffer = || self.engine.log.buffer(octets + self.input_left);
-        self.publishes.log.append(references, buffer, |chunk| {
-            Record::append(chunk, exchange, routing_key, property_octets, body);
-        });
-        Some(self.publishes.groups.add(route, octets))
-    }
-
-    fn check_properties(&self, properties: &Properties<'_>) -> Result<(), Refusal> {
-        if let Some(claimed) = properties.user_id {
-            let user = self.user.as_deref().unwrap_or_default();
-            if claimed.as_bytes() != user.as_bytes() {
-                return Err(Refusal::WrongUserId { claimed: claimed.to_string(), user: user.to_owned() });
-            }
+        if publish.mandatory {
+            self.write_return(publish);
         }
-        if let Some(delivery_mode) = properties.delivery_mode.filter(|mode| !matches!(mode, 1 | 2)) {
-            return Err(Refusal::InvalidMessage(format!("{{delivery_mode_unknown,{delivery_mode}}}")));
-        }
-        check_not_built(properties)
     }
 
     /// Puts the batch into its queues, as far as the turn goes.
@@ -291,8 +293,26 @@ impl Connection {
     }
 }
 
-fn decode_properties(octets: &[u8]) -> Result<Properties<'_>, Refusal> {
-    Properties::decode(octets).map_err(|_| Refusal::BrokenContent)
+/// The properties, if the message has any: most have none.
+#[inline]
+fn decode_properties(octets: &[u8]) -> Result<Option<Properties<'_>>, Refusal> {
+    if octets == [0, 0] {
+        return Ok(None);
+    }
+    Properties::decode(octets).map(Some).map_err(|_| Refusal::BrokenContent)
+}
+
+fn check_properties(properties: &Properties<'_>, user: Option<&str>) -> Result<(), Refusal> {
+    if let Some(claimed) = properties.user_id {
+        let user = user.unwrap_or_default();
+        if claimed.as_bytes() != user.as_bytes() {
+            return Err(Refusal::WrongUserId { claimed: claimed.to_string(), user: user.to_owned() });
+        }
+    }
+    if let Some(delivery_mode) = properties.delivery_mode.filter(|mode| !matches!(mode, 1 | 2)) {
+        return Err(Refusal::InvalidMessage(format!("{{delivery_mode_unknown,{delivery_mode}}}")));
+    }
+    check_not_built(properties)
 }
 
 /// Properties and headers that would change what the broker does with the message, in ways that

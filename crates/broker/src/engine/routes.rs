@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use leveret_wire::{ShortStr, Table};
+use leveret_wire::{PublishRoute, ShortStr, Table};
 use smallvec::smallvec;
 
 use super::{queue_cell::QueueCell, vhost::Vhost};
@@ -23,8 +23,7 @@ const ROUTES_KEPT_MAX: usize = 64;
 pub(super) type QueueRoute = Route<Arc<QueueCell>>;
 
 struct Kept {
-    exchange: Box<[u8]>,
-    routing_key: Box<[u8]>,
+    octets: Box<[u8]>,
     route: Arc<QueueRoute>,
 }
 
@@ -32,6 +31,10 @@ struct Kept {
 #[derive(Default)]
 pub(super) struct RouteCache {
     kept: Vec<Option<Kept>>,
+    /// The place of the last one, which is mostly the next one as well.
+    last: usize,
+    /// The last one that is not kept, because it does not depend on the key alone.
+    passing: Option<Arc<QueueRoute>>,
 }
 
 impl RouteCache {
@@ -39,47 +42,57 @@ impl RouteCache {
     pub(super) fn route(
         &mut self,
         vhost: &Vhost,
-        exchange: ShortStr<'_>,
-        routing_key: ShortStr<'_>,
+        publish: PublishRoute<'_>,
         headers: Table<'_>,
-    ) -> Result<Arc<QueueRoute>, Refusal> {
-        let at = place(exchange, routing_key);
-        if let Some(Some(kept)) = self.kept.get(at)
-            && *kept.routing_key == *routing_key.as_bytes()
-            && *kept.exchange == *exchange.as_bytes()
-            && (kept.route.is_current() || planted::is(Bug::StaleRoute))
-        {
-            return Ok(Arc::clone(&kept.route));
-        }
-        let (route, by_key) =
-            find_route(vhost, exchange, RoutingInput { routing_key: routing_key.as_bytes(), headers })?;
-        let route = Arc::new(route);
-        if by_key {
-            if self.kept.is_empty() {
-                self.kept.resize_with(ROUTES_KEPT_MAX, || None);
+    ) -> Result<&Arc<QueueRoute>, Refusal> {
+        if !self.is_kept(self.last, publish) {
+            self.last = place(publish);
+            if !self.is_kept(self.last, publish) {
+                return self.find(vhost, publish, headers);
             }
-            self.kept[at] = Some(Kept {
-                exchange: exchange.as_bytes().into(),
-                routing_key: routing_key.as_bytes().into(),
-                route: Arc::clone(&route),
-            });
         }
-        Ok(route)
+        let kept = self.kept[self.last].as_ref().expect("it is kept");
+        Ok(&kept.route)
+    }
+
+    fn is_kept(&self, at: usize, publish: PublishRoute<'_>) -> bool {
+        self.kept.get(at).and_then(Option::as_ref).is_some_and(|kept| {
+            *kept.octets == *publish.as_bytes() && (kept.route.is_current() || planted::is(Bug::StaleRoute))
+        })
+    }
+
+    /// Looks the route up, and keeps it in the last place if it may be kept.
+    fn find(
+        &mut self,
+        vhost: &Vhost,
+        publish: PublishRoute<'_>,
+        headers: Table<'_>,
+    ) -> Result<&Arc<QueueRoute>, Refusal> {
+        let routing_key = publish.routing_key();
+        let input = RoutingInput { routing_key: routing_key.as_bytes(), headers };
+        let (route, by_key) = find_route(vhost, publish.exchange(), input)?;
+        let route = Arc::new(route);
+        if !by_key {
+            return Ok(self.passing.insert(route));
+        }
+        if self.kept.is_empty() {
+            self.kept.resize_with(ROUTES_KEPT_MAX, || None);
+        }
+        let kept = Kept { octets: publish.as_bytes().into(), route };
+        Ok(&self.kept[self.last].insert(kept).route)
     }
 
     /// Forgets all of them, when the connection goes.
     pub(super) fn clear(&mut self) {
-        self.kept = Vec::new();
+        *self = Self::default();
     }
 }
 
 /// The table is small and each of its places is taken by whoever came last, so that a peer who
 /// knows the function gains nothing but misses of its own.
-fn place(exchange: ShortStr<'_>, routing_key: ShortStr<'_>) -> usize {
+fn place(publish: PublishRoute<'_>) -> usize {
     let mut hasher = DefaultHasher::new();
-    hasher.write(exchange.as_bytes());
-    hasher.write_u8(0xff);
-    hasher.write(routing_key.as_bytes());
+    hasher.write(publish.as_bytes());
     usize::try_from(hasher.finish() % ROUTES_KEPT_MAX as u64).expect("a small number")
 }
 

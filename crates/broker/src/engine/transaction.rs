@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use leveret_wire::{ShortStr, method::tx};
+use leveret_wire::{PublishRoute, method::tx};
 
 use super::{connection::Connection, sources::Delivery};
 use crate::{
@@ -18,8 +18,7 @@ use crate::{
 /// A publish that is held back.
 #[derive(Debug)]
 struct HeldPublish {
-    exchange: Box<[u8]>,
-    routing_key: Box<[u8]>,
+    route: Box<[u8]>,
     mandatory: bool,
     property_octets: Box<[u8]>,
     body: Box<[u8]>,
@@ -53,12 +52,13 @@ impl Transaction {
 
     /// Holds a publish back and returns how many octets that costs.
     pub(super) fn hold_publish(&mut self, publish: &Publish<'_>) -> u64 {
-        let octets =
-            (publish.body.len() + publish.property_octets.len() + HELD_PUBLISH_OVERHEAD_OCTETS) as u64;
+        let octets = (publish.route.as_bytes().len()
+            + publish.body.len()
+            + publish.property_octets.len()
+            + HELD_PUBLISH_OVERHEAD_OCTETS) as u64;
         self.octets += octets;
         self.publishes.push(HeldPublish {
-            exchange: publish.exchange.as_bytes().into(),
-            routing_key: publish.routing_key.as_bytes().into(),
+            route: publish.route.as_bytes().into(),
             mandatory: publish.mandatory,
             property_octets: publish.property_octets.into(),
             body: publish.body.into(),
@@ -69,11 +69,9 @@ impl Transaction {
 
 impl HeldPublish {
     fn as_publish(&self, channel: u16) -> Publish<'_> {
-        let short = |octets| ShortStr::new(octets).expect("it was a short string when it came");
         Publish {
             channel,
-            exchange: short(&self.exchange),
-            routing_key: short(&self.routing_key),
+            route: PublishRoute::from_octets(&self.route).expect("it was a route when it came"),
             mandatory: self.mandatory,
             immediate: false,
             property_octets: &self.property_octets,

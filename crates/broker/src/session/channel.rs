@@ -1,6 +1,6 @@
 //! A channel's side of the protocol: open or closing, its mode, its content under way.
 
-use leveret_wire::{Frame, FrameKind, method::basic};
+use leveret_wire::{Frame, FrameKind, PublishFields, method::basic};
 
 use super::{
     Call, Failure, MethodIds,
@@ -81,15 +81,15 @@ impl<D: Default, T> Channel<D, T> {
     pub(super) fn publish<'i>(
         &mut self,
         id: u16,
-        publish: basic::Publish<'i>,
+        publish: PublishFields<'i>,
         input: &'i [u8],
         frame_max: u32,
-    ) -> Result<(usize, Option<Call<'i>>), Failure> {
+    ) -> (usize, Option<Call<'i>>) {
         if let Some((publish, taken)) = Publish::whole(id, publish, input, frame_max) {
-            return Ok((taken, Some(Call::Publish(publish))));
+            return (taken, Some(Call::Publish(publish)));
         }
         self.assembly = Assembly::begin(publish);
-        Ok((0, None))
+        (0, None)
     }
 
     pub(super) fn content_frame(

@@ -2,7 +2,9 @@
 //!
 //! Invariant: what is held back grows with the octets that came, never with those announced.
 
-use leveret_wire::{ContentHeader, Frame, FrameKind, ShortStr, decode_frame, method::basic};
+use leveret_wire::{
+    ContentHeader, Frame, FrameKind, PublishFields, PublishRoute, decode_frame, method::basic,
+};
 
 use super::{Call, MethodIds};
 use crate::Refusal;
@@ -12,10 +14,8 @@ use crate::Refusal;
 pub struct Publish<'a> {
     /// The channel it came on.
     pub channel: u16,
-    /// Where it goes.
-    pub exchange: ShortStr<'a>,
-    /// By which key.
-    pub routing_key: ShortStr<'a>,
+    /// Where it goes: to which exchange, by which key.
+    pub route: PublishRoute<'a>,
     /// It comes back when no queue wants it.
     pub mandatory: bool,
     /// RabbitMQ does not do this.
@@ -32,7 +32,7 @@ impl<'a> Publish<'a> {
     #[inline]
     pub(super) fn whole(
         channel: u16,
-        publish: basic::Publish<'a>,
+        publish: PublishFields<'a>,
         input: &'a [u8],
         frame_max: u32,
     ) -> Option<(Self, usize)> {
@@ -58,8 +58,7 @@ impl<'a> Publish<'a> {
         }
         let publish = Self {
             channel,
-            exchange: publish.exchange,
-            routing_key: publish.routing_key,
+            route: publish.route,
             mandatory: publish.mandatory,
             immediate: publish.immediate,
             property_octets: header.property_octets,
@@ -73,8 +72,7 @@ impl<'a> Publish<'a> {
 #[derive(Debug)]
 pub struct Content {
     channel: u16,
-    exchange: Vec<u8>,
-    routing_key: Vec<u8>,
+    route: Box<[u8]>,
     mandatory: bool,
     immediate: bool,
     property_octets: Vec<u8>,
@@ -87,11 +85,10 @@ impl Content {
     /// Borrows the message.
     #[must_use]
     pub fn as_publish(&self) -> Publish<'_> {
-        let short = |octets| ShortStr::new(octets).expect("it was a short string when it came");
+        let route = PublishRoute::from_octets(&self.route).expect("it was a route when it came");
         Publish {
             channel: self.channel,
-            exchange: short(&self.exchange),
-            routing_key: short(&self.routing_key),
+            route,
             mandatory: self.mandatory,
             immediate: self.immediate,
             property_octets: &self.property_octets,
@@ -111,11 +108,10 @@ pub(super) enum Assembly {
 const PUBLISH_IDS: MethodIds = (basic::CLASS_ID, basic::Publish::METHOD_ID);
 
 impl Assembly {
-    pub(super) fn begin(publish: basic::Publish<'_>) -> Self {
+    pub(super) fn begin(publish: PublishFields<'_>) -> Self {
         Self::Header(Box::new(Content {
             channel: 0,
-            exchange: publish.exchange.as_bytes().to_vec(),
-            routing_key: publish.routing_key.as_bytes().to_vec(),
+            route: publish.route.as_bytes().into(),
             mandatory: publish.mandatory,
             immediate: publish.immediate,
             property_octets: Vec::new(),

@@ -15,7 +15,7 @@ mod unacked;
 use std::{borrow::Cow, collections::BTreeMap};
 
 use leveret_wire::{
-    Frame, FrameKind, Method, ReplyCode, Scope, ShortStr, decode_frame,
+    Frame, FrameKind, Method, PublishFields, ReplyCode, Scope, ShortStr, decode_frame,
     method::{channel as channel_method, connection},
 };
 
@@ -220,6 +220,7 @@ impl<D: Default, T> Session<D, T> {
         out: &mut Vec<u8>,
     ) -> Result<(usize, Option<Call<'i>>), Failure> {
         match (frame.kind, frame.channel) {
+            (FrameKind::Method, 1..) => self.channel_frame(frame, taken, input, out),
             (FrameKind::Heartbeat, _) if !frame.payload.is_empty() => Err(unknown_frame(frame)),
             (FrameKind::Header, _) if frame.payload.len() < CONTENT_HEADER_OCTETS_MIN => {
                 Err(unknown_frame(frame))
@@ -255,13 +256,14 @@ impl<D: Default, T> Session<D, T> {
         match self.channels.get_mut(&id) {
             Some(channel) if channel.is_open() => match frame.kind {
                 FrameKind::Method => {
-                    let method = decode_method(frame)?;
-                    if let (Method::BasicPublish(publish), false) = (method, channel.awaits_content()) {
+                    // Most methods are this one, so it is looked for before all others.
+                    let publish = PublishFields::decode(frame.payload).filter(|_| !channel.awaits_content());
+                    if let Some(publish) = publish {
                         let (more, call) =
-                            channel.publish(id, publish, &input[taken..], self.tuned.frame_max)?;
+                            channel.publish(id, publish, &input[taken..], self.tuned.frame_max);
                         return Ok((taken + more, call));
                     }
-                    self.channel_method(id, method).map(|call| (taken, call))
+                    self.channel_method(id, decode_method(frame)?).map(|call| (taken, call))
                 }
                 _ => {
                     self.assembling_octets -= channel.assembling_octets();

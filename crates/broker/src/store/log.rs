@@ -285,6 +285,8 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use leveret_wire::PublishRoute;
+
     use super::*;
 
     #[derive(Default)]
@@ -298,7 +300,8 @@ mod tests {
             let mut batch = LogBatch::default();
             for body in bodies {
                 batch.append(references, Vec::new, |chunk| {
-                    Record::append(chunk, "x".into(), "k".into(), &[0, 0], &body);
+                    let route = PublishRoute::from_octets(b"\x01x\x01k").unwrap();
+                    Record::append(chunk, route, &[0, 0], &body);
                 });
             }
             let count = batch.offsets.len();

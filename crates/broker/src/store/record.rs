@@ -14,7 +14,7 @@
 //! frames is cut when it is delivered.
 
 use leveret_wire::{
-    FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, FrameKind, ShortStr, method::basic, write_frame,
+    FRAME_END, FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, FrameKind, PublishRoute, method::basic,
 };
 
 const FIXED_OCTETS: usize = 14;
@@ -34,49 +34,44 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Appends a message to a chunk under construction.
-    pub fn append(
-        chunk: &mut Vec<u8>,
-        exchange: ShortStr<'_>,
-        routing_key: ShortStr<'_>,
-        property_octets: &[u8],
-        body: &[u8],
-    ) {
+    /// Appends a message to a chunk under construction. What has a fixed size is put together first,
+    /// because every append to a vector asks for its room.
+    #[inline]
+    pub fn append(chunk: &mut Vec<u8>, route: PublishRoute<'_>, property_octets: &[u8], body: &[u8]) {
         let start = chunk.len();
-        let header_frame_octets = FRAME_OVERHEAD_OCTETS + CONTENT_HEADER_FIXED_OCTETS + property_octets.len();
-        let route_octets = 2 + exchange.len() + routing_key.len();
-        let record_octets = Self::octets(exchange, routing_key, property_octets, body);
+        let route = route.as_bytes();
+        let header_octets = CONTENT_HEADER_FIXED_OCTETS + property_octets.len();
+        let record_octets = Self::octets(route.len(), property_octets.len(), body.len());
         chunk.reserve(record_octets);
-        chunk.extend_from_slice(&length_u32(record_octets));
-        chunk.extend_from_slice(&length_u32(header_frame_octets));
-        chunk.extend_from_slice(&length_u32(body.len()));
-        let route_length = u16::try_from(route_octets).expect("two short strings are at most 512 octets");
-        chunk.extend_from_slice(&route_length.to_le_bytes());
-        append_short_str(chunk, exchange);
-        append_short_str(chunk, routing_key);
-        write_frame(FrameKind::Header, 0, chunk, |chunk| {
-            chunk.extend_from_slice(&basic::CLASS_ID.to_be_bytes());
-            chunk.extend_from_slice(&[0, 0]);
-            chunk.extend_from_slice(&(body.len() as u64).to_be_bytes());
-            chunk.extend_from_slice(property_octets);
-        });
+        let mut fixed = [0; FIXED_OCTETS];
+        fixed[..4].copy_from_slice(&length(record_octets).to_le_bytes());
+        fixed[4..8].copy_from_slice(&length(header_octets + FRAME_OVERHEAD_OCTETS).to_le_bytes());
+        fixed[8..12].copy_from_slice(&length(body.len()).to_le_bytes());
+        let route_octets = u16::try_from(route.len()).expect("two short strings are at most 512 octets");
+        fixed[12..].copy_from_slice(&route_octets.to_le_bytes());
+        chunk.extend_from_slice(&fixed);
+        chunk.extend_from_slice(route);
+        let mut header = [0; FRAME_HEADER_OCTETS + CONTENT_HEADER_FIXED_OCTETS];
+        header[..FRAME_HEADER_OCTETS].copy_from_slice(&frame_header(FrameKind::Header, header_octets));
+        header[FRAME_HEADER_OCTETS..][..2].copy_from_slice(&basic::CLASS_ID.to_be_bytes());
+        header[FRAME_HEADER_OCTETS + 4..].copy_from_slice(&(body.len() as u64).to_be_bytes());
+        chunk.extend_from_slice(&header);
+        chunk.extend_from_slice(property_octets);
+        chunk.push(FRAME_END);
         if !body.is_empty() {
-            write_frame(FrameKind::Body, 0, chunk, |chunk| chunk.extend_from_slice(body));
+            chunk.extend_from_slice(&frame_header(FrameKind::Body, body.len()));
+            chunk.extend_from_slice(body);
+            chunk.push(FRAME_END);
         }
         debug_assert_eq!(chunk.len() - start, record_octets, "the announced size holds");
     }
 
     /// How many octets a message takes in a chunk.
     #[must_use]
-    pub fn octets(
-        exchange: ShortStr<'_>,
-        routing_key: ShortStr<'_>,
-        property_octets: &[u8],
-        body: &[u8],
-    ) -> usize {
-        let body_frame = if body.is_empty() { 0 } else { FRAME_OVERHEAD_OCTETS + body.len() };
-        let header_frame = FRAME_OVERHEAD_OCTETS + CONTENT_HEADER_FIXED_OCTETS + property_octets.len();
-        FIXED_OCTETS + 2 + exchange.len() + routing_key.len() + header_frame + body_frame
+    pub const fn octets(route_octets: usize, property_octets: usize, body_octets: usize) -> usize {
+        let body_frame = if body_octets == 0 { 0 } else { FRAME_OVERHEAD_OCTETS + body_octets };
+        let header_frame = FRAME_OVERHEAD_OCTETS + CONTENT_HEADER_FIXED_OCTETS + property_octets;
+        FIXED_OCTETS + route_octets + header_frame + body_frame
     }
 
     /// The record at `offset` of a chunk.
@@ -118,44 +113,52 @@ impl<'a> Record<'a> {
     pub fn property_octets(&self) -> &'a [u8] {
         &self.header_payload()[CONTENT_HEADER_FIXED_OCTETS..]
     }
-
-    /// Exchange and routing key.
-    #[must_use]
-    pub fn exchange_and_key(&self) -> (ShortStr<'a>, ShortStr<'a>) {
-        let (exchange, rest) = split_short_str(self.route);
-        let (routing_key, _) = split_short_str(rest);
-        (exchange, routing_key)
-    }
 }
 
-fn append_short_str(chunk: &mut Vec<u8>, text: ShortStr<'_>) {
-    chunk.push(u8::try_from(text.len()).expect("a short string is at most 255 octets"));
-    chunk.extend_from_slice(text.as_bytes());
+fn length(octets: usize) -> u32 {
+    u32::try_from(octets).expect("a message is at most 128 MiB")
 }
 
-fn split_short_str(octets: &[u8]) -> (ShortStr<'_>, &[u8]) {
-    let (&length, rest) = octets.split_first().expect("a record's route holds two short strings");
-    let (text, rest) = rest.split_at(length.into());
-    (ShortStr::new(text).expect("a length octet is at most 255"), rest)
-}
-
-fn length_u32(length: usize) -> [u8; 4] {
-    u32::try_from(length).expect("a message is at most 128 MiB").to_le_bytes()
+/// The header of a frame on channel 0.
+fn frame_header(kind: FrameKind, payload_octets: usize) -> [u8; FRAME_HEADER_OCTETS] {
+    let [s0, s1, s2, s3] = length(payload_octets).to_be_bytes();
+    [kind.octet(), 0, 0, s0, s1, s2, s3]
 }
 
 #[cfg(test)]
 mod tests {
+    use leveret_wire::{ContentHeader, write_body_frames, write_frame};
+
     use super::*;
 
     fn check(exchange: &str, key: &str, properties: &[u8], body: &[u8]) {
         let mut chunk = vec![7; 3];
-        Record::append(&mut chunk, exchange.into(), key.into(), properties, body);
+        let route = [
+            &[u8::try_from(exchange.len()).unwrap()],
+            exchange.as_bytes(),
+            &[u8::try_from(key.len()).unwrap()],
+            key.as_bytes(),
+        ]
+        .concat();
+        let publish = PublishRoute::from_octets(&route).unwrap();
+        Record::append(&mut chunk, publish, properties, body);
         let record = Record::at(&chunk, 3);
-        assert_eq!(record.exchange_and_key(), (exchange.into(), key.into()));
+        assert_eq!(record.route, route);
         assert_eq!(record.body(), body);
         assert_eq!(record.property_octets(), properties);
         assert_eq!(Record::raw(&chunk, 3), &chunk[3..]);
-        assert_eq!(Record::octets(exchange.into(), key.into(), properties, body), chunk.len() - 3);
+        assert_eq!(Record::octets(route.len(), properties.len(), body.len()), chunk.len() - 3);
+        let mut frames = Vec::new();
+        write_frame(FrameKind::Header, 0, &mut frames, |out| {
+            let header = ContentHeader {
+                class_id: basic::CLASS_ID,
+                body_octets: body.len() as u64,
+                property_octets: properties,
+            };
+            header.encode(out);
+        });
+        write_body_frames(0, body, u32::MAX, &mut frames);
+        assert!(record.content_frames == frames, "they stand as they go out");
     }
 
     #[test]

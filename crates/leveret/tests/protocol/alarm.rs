@@ -133,7 +133,9 @@ fn goes_with_its_queue(login: &Login<'_>) {
     let Some(peer) = small() else { return };
     let mut publisher = peer.client_with(login);
     publisher.ask(exclusive("mine"), "declare-ok mine 0 0");
-    publisher.publish_all((0..20).map(|_| message("", "mine", LARGE)));
+    // What is not read any more fits into the socket, or its end could not be told behind it.
+    publisher.publish_all((0..11).map(|_| message("", "mine", LARGE)));
+    publisher.publish(message("", "mine", "unread"));
     publisher.expect("ConnectionBlocked low on memory");
     publisher.vanish();
     // Its end is seen when nothing can be written any more.
