@@ -189,6 +189,9 @@ impl Connection {
     /// The socket took that many octets of the output.
     pub fn sent(&mut self, octets: usize, now: Now) {
         self.output.consume(octets);
+        if let Some(buffer) = self.output.spare_buffer() {
+            self.engine.log.keep_buffer(buffer);
+        }
         // Messages that only this output held are freed with it.
         self.engine.alarm.shrunk(self.engine.log.octets());
         self.last_sent_millis = now.monotonic_millis;

@@ -12,7 +12,7 @@ use leveret_wire::{
 use super::{
     connection::Connection,
     inbox::{Letter, Run},
-    output::Output,
+    output::{OUTPUT_OCTETS_MAX, Output},
     sources::Delivery,
 };
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
     store::{Chunk, LastChunk, Record},
 };
 
+/// From so many messages on, the output is given a buffer that it need not grow.
+const LARGE_MAIL_LETTERS: usize = 16;
 /// Messages encoded in one turn.
 const TURN_MESSAGES_MAX: usize = 4096;
 // Larger bodies are referred to from a vectored write and not copied, which matters most for what
@@ -94,6 +96,9 @@ impl Connection {
         let channel = self.session.channel(channel_id).expect("a channel goes with its consumers");
         let holds_credit = source.shares_credit;
         let letters = &self.reader.mail.letters[self.reader.next_letter..];
+        if letters.len() >= LARGE_MAIL_LETTERS {
+            self.output.make_room(|| self.engine.log.buffer(OUTPUT_OCTETS_MAX));
+        }
         let mut last_chunk = LastChunk::default();
         let mut freed = Vec::new();
         let mut sent = 0;

@@ -15,7 +15,7 @@ const FLOOD_OCTETS_MAX: usize = 1024 * 1024;
 /// Octets already sent that may stand before unsent ones.
 const SENT_OCTETS_MAX: usize = 64 * 1024;
 /// Capacity that an empty buffer may keep.
-const IDLE_OCTETS_MAX: usize = 16 * 1024;
+const IDLE_OCTETS_MAX: usize = 4 * 1024;
 
 /// Octets of a chunk, to be sent where they are.
 struct Reference {
@@ -59,6 +59,22 @@ impl Output {
     /// to lies in the log and does not count here.
     pub(super) const fn is_flooded(&self) -> bool {
         self.buffer.len() - self.sent >= FLOOD_OCTETS_MAX
+    }
+
+    /// Makes sure that an output may become full without growing, by a larger buffer of the
+    /// caller's.
+    pub(super) fn make_room(&mut self, larger: impl FnOnce() -> Vec<u8>) {
+        if self.buffer.capacity() < OUTPUT_OCTETS_MAX {
+            let mut larger = larger();
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
+    }
+
+    /// The buffer of an output that is empty, when it is too large to be kept by one that waits.
+    pub(super) fn spare_buffer(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.buffer.capacity() > IDLE_OCTETS_MAX)
+            .then(|| std::mem::take(&mut self.buffer))
     }
 
     /// Where frames are appended.
@@ -135,7 +151,6 @@ impl Output {
         if self.is_empty() {
             self.sent = 0;
             self.buffer.clear();
-            self.buffer.shrink_to(IDLE_OCTETS_MAX);
             self.references.shrink_to(64);
         } else if self.sent > SENT_OCTETS_MAX && self.sent * 2 >= self.buffer.len() {
             self.buffer.drain(..self.sent);

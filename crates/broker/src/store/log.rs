@@ -140,6 +140,11 @@ impl MessageLog {
         self.memory.buffer(octets_hint)
     }
 
+    /// Keeps a buffer for later, if it is of the size that batches take.
+    pub fn keep_buffer(&self, buffer: Vec<u8>) {
+        self.memory.keep(buffer);
+    }
+
     /// How many chunks there are.
     #[must_use]
     pub fn chunk_count(&self) -> usize {

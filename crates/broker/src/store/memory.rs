@@ -1,4 +1,5 @@
-//! What the chunks of a log share: the count of their octets, and buffers of those that are gone.
+//! What the chunks of a log share: the count of their octets, and buffers of those that are gone,
+//! which outputs take as well.
 //!
 //! A chunk is counted until its last reader lets go of it, which may be long after the log did: an
 //! output that nobody reads holds it. A buffer that is used again is still in the cache and costs

@@ -16,6 +16,26 @@ const QUIET_MAX: Duration = Duration::from_millis(50);
 /// Processor time since the last trim from which there may be something to give back.
 const WORK_MIN: Duration = Duration::from_millis(100);
 
+/// Free octets at the end of a heap that stay there while there is work. By default it is 128 KiB, and the
+/// heap grows and shrinks with every other message.
+const TRIM_THRESHOLD_OCTETS: libc::c_int = 64 * 1024 * 1024;
+/// Allocations of more octets are mapped on their own, which costs a fault for each of their pages.
+const MAP_THRESHOLD_OCTETS: libc::c_int = 4 * 1024 * 1024;
+
+/// Has the allocator keep memory at hand. To be called before there is work.
+pub(crate) fn keep_at_hand() {
+    set(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD_OCTETS);
+    set(libc::M_MMAP_THRESHOLD, MAP_THRESHOLD_OCTETS);
+}
+
+#[allow(unsafe_code)]
+fn set(parameter: libc::c_int, value: libc::c_int) {
+    // SAFETY: mallopt takes any parameter and value, and refuses those that it does not know.
+    unsafe {
+        libc::mallopt(parameter, value);
+    }
+}
+
 /// Runs for as long as the process.
 pub(crate) async fn give_back_when_quiet() {
     let mut watch = Watch::default();

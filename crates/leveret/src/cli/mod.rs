@@ -57,6 +57,8 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
 
 /// The tools do their waiting on one thread; what can block (stdin, stdout, files) has threads of its own.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    heap::keep_at_hand();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
