@@ -18,7 +18,7 @@ const WORK_MIN: Duration = Duration::from_millis(100);
 
 /// Free octets at the end of a heap that stay there while there is work. By default it is 128 KiB, and the
 /// heap grows and shrinks with every other message.
-const TRIM_THRESHOLD_OCTETS: libc::c_int = 64 * 1024 * 1024;
+const TRIM_THRESHOLD_OCTETS: libc::c_int = 1024 * 1024;
 /// Allocations of more octets are mapped on their own, which costs a fault for each of their pages.
 const MAP_THRESHOLD_OCTETS: libc::c_int = 4 * 1024 * 1024;
 
