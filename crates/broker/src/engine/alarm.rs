@@ -23,9 +23,11 @@ pub(super) struct MemoryAlarm {
     watermark_octets: u64,
     /// All of them.
     octets: OctetCount,
-    raised: AtomicBool,
     /// Those among them that connections hold outside the log.
     held_octets: AtomicU64,
+    /// Who must see it set is told by the count, see [`OctetCount`]; who must see it cleared by the
+    /// lock or by the wake.
+    raised: AtomicBool,
     waiting: Mutex<IndexMap<ConnectionId, Arc<Inbox>>>,
 }
 
@@ -42,7 +44,7 @@ impl MemoryAlarm {
 
     #[inline]
     pub(super) fn is_raised(&self) -> bool {
-        self.raised.load(Ordering::Acquire)
+        self.raised.load(Ordering::Relaxed)
     }
 
     pub(super) fn octets(&self) -> u64 {
@@ -66,7 +68,7 @@ impl MemoryAlarm {
     #[inline]
     pub(super) fn grown(&self) {
         let octets = self.octets.get();
-        if octets > self.watermark_octets && !self.raised.swap(true, Ordering::AcqRel) {
+        if octets > self.watermark_octets && !self.raised.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 octets,
                 watermark_octets = self.watermark_octets,
@@ -96,7 +98,7 @@ impl MemoryAlarm {
     }
 
     fn clear_below(&self, octets: u64) {
-        if octets > self.clear_octets() || !self.raised.swap(false, Ordering::AcqRel) {
+        if octets > self.clear_octets() || !self.raised.swap(false, Ordering::Relaxed) {
             return;
         }
         tracing::warn!(octets, "memory alarm cleared: publishers are read from again");
