@@ -11,6 +11,7 @@ mod footprint;
 mod fuzz;
 #[cfg(target_os = "linux")]
 mod interop;
+mod loom;
 mod tidy;
 
 /// Chores of this repository
@@ -25,6 +26,8 @@ enum Chore {
     /// Run leveret and RabbitMQ against client programs in several languages
     #[cfg(target_os = "linux")]
     Interop(interop::Options),
+    /// Model-check what connections' threads share
+    Loom(loom::Options),
     /// Check the repository's rules
     Tidy,
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(options) => fuzz::run(&options),
         #[cfg(target_os = "linux")]
         Chore::Interop(options) => interop::run(&options),
+        Chore::Loom(options) => loom::run(&options),
         Chore::Tidy => tidy::run(),
     };
     match outcome {

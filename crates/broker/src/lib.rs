@@ -6,13 +6,16 @@
 pub mod engine;
 mod location;
 pub mod model;
+mod octets;
 #[doc(hidden)]
 pub mod planted;
 mod refusal;
 pub mod session;
 pub mod store;
+mod sync;
 mod time;
 
 pub use location::Location;
+pub use octets::OctetCount;
 pub use refusal::Refusal;
 pub use time::Now;

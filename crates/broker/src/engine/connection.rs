@@ -193,7 +193,7 @@ impl Connection {
             self.engine.log.keep_buffer(buffer);
         }
         // Messages that only this output held are freed with it.
-        self.engine.alarm.shrunk(self.engine.log.octets());
+        self.engine.alarm.shrunk();
         self.last_sent_millis = now.monotonic_millis;
         if !self.takes_input() {
             // It reads, so it lives, though we do not listen to it.
@@ -233,7 +233,7 @@ impl Connection {
     /// Drops what waits to be sent, when the socket is gone.
     pub(super) fn clear_output(&mut self) {
         self.output.clear();
-        self.engine.alarm.shrunk(self.engine.log.octets());
+        self.engine.alarm.shrunk();
     }
 
     fn takes_input(&self) -> bool {
@@ -375,7 +375,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.engine.connections.lock().swap_remove(&self.id);
         self.engine.alarm.forget(self.id);
-        self.engine.alarm.held_changed(self.held_octets, 0, self.engine.log.octets());
+        self.engine.alarm.held_changed(self.held_octets, 0);
     }
 }
 

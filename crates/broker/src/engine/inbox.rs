@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::sources::SourceId;
 use crate::{
     Location,
     model::queue::Position,
     planted::{self, Bug},
+    sync::Mutex,
 };
 
 /// Makes the driver look at a connection again.

@@ -10,6 +10,8 @@ mod alarm;
 mod config;
 mod connection;
 mod consume;
+#[cfg(all(test, loom, feature = "planted-bugs"))]
+mod crossing_tests;
 mod declare;
 mod deliver;
 mod groups;
@@ -44,7 +46,7 @@ pub use self::{
     inbox::Wake,
     output::Output,
 };
-use crate::store::MessageLog;
+use crate::{OctetCount, store::MessageLog};
 
 /// Where random octets come from: the operating system, or a seed.
 pub trait Entropy: Send {
@@ -78,9 +80,10 @@ impl Engine {
             .iter()
             .map(|name| (name.clone(), Arc::new(Vhost::new(name))))
             .collect::<IndexMap<_, _>>();
+        let octets = OctetCount::default();
         Arc::new(Self {
-            log: MessageLog::new(),
-            alarm: MemoryAlarm::new(config.memory_watermark_octets),
+            log: MessageLog::new(octets.clone()),
+            alarm: MemoryAlarm::new(config.memory_watermark_octets, octets),
             vhosts: RwLock::new(vhosts),
             entropy: Mutex::new(entropy),
             connections: Mutex::default(),
@@ -99,7 +102,7 @@ impl Engine {
     /// Octets that messages cost now, by our own count.
     #[must_use]
     pub fn memory_octets(&self) -> u64 {
-        self.log.octets() + self.alarm.held_octets()
+        self.alarm.octets()
     }
 
     /// How many chunks of messages there are.

@@ -179,7 +179,7 @@ mod tests {
     use crate::store::{LogBatch, MessageLog, OpenChunk};
 
     fn chunk(octets: &[u8]) -> Arc<Chunk> {
-        let log = MessageLog::new();
+        let log = MessageLog::default();
         let mut batch = LogBatch::default();
         batch.append(1, Vec::new, |chunk| chunk.extend_from_slice(octets));
         let location = log.append(&mut batch, &mut OpenChunk::default());

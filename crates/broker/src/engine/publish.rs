@@ -209,7 +209,7 @@ impl Connection {
         for location in batch.unconfirmed.iter_mut().filter_map(|publish| publish.location.as_mut()) {
             *location = location.behind(first);
         }
-        self.engine.alarm.grown(self.engine.log.octets());
+        self.engine.alarm.grown();
     }
 
     fn enqueue(&mut self, queue: &QueueCell, mut cursor: Cursor) {

@@ -10,7 +10,6 @@ use std::{
 };
 
 use leveret_wire::TableBuf;
-use parking_lot::Mutex;
 
 use super::{
     ConnectionId, Engine,
@@ -27,6 +26,7 @@ use crate::{
     },
     planted::{self, Bug},
     store::LastChunk,
+    sync::Mutex,
 };
 
 /// How a queue was declared.
@@ -225,6 +225,6 @@ impl Engine {
     /// Gives references back to the log.
     pub(super) fn release(&self, locations: impl IntoIterator<Item = Location>) {
         self.log.release(locations);
-        self.alarm.shrunk(self.log.octets());
+        self.alarm.shrunk();
     }
 }

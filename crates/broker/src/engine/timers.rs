@@ -40,15 +40,9 @@ impl Connection {
     }
 
     pub(super) fn look_at_alarm(&mut self) {
-        // It may have cleared and been raised again since we were woken: then we wait once more.
-        if !self.blocked {
-            return;
-        }
-        if planted::is(Bug::AlarmForgetsWaiting) && self.engine.alarm.is_raised() {
-            return;
-        }
-        self.engine.alarm.shrunk(self.engine.log.octets());
-        if self.engine.alarm.wait(self.id, &self.inbox) {
+        // The turn may have been the last to read messages that others gave back meanwhile.
+        self.engine.alarm.shrunk();
+        if !self.blocked || self.engine.alarm.still_waits(self.id, &self.inbox) {
             return;
         }
         self.blocked = false;
@@ -100,7 +94,7 @@ impl Connection {
         let held = self.session.assembling_octets() + self.transaction_octets;
         let grew = held > self.held_octets;
         if held != self.held_octets {
-            self.engine.alarm.held_changed(self.held_octets, held, self.engine.log.octets());
+            self.engine.alarm.held_changed(self.held_octets, held);
             self.held_octets = held;
         }
         if self.session.assembling_octets() > 0 {

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use super::queue_cell::QueueCell;
-use crate::model::topology::Topology;
+use crate::{model::topology::Topology, sync::RwLock};
 
 pub(super) struct Vhost {
     pub(super) name: Box<str>,

@@ -8,10 +8,7 @@ pub mod topic;
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use indexmap::IndexSet;
@@ -23,6 +20,7 @@ use super::{
     destinations::DestinationSet,
     topology::ExchangeId,
 };
+use crate::sync::AtomicU64;
 
 /// The type of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
