@@ -9,6 +9,7 @@ use clap::Parser;
 #[cfg(target_os = "linux")]
 mod footprint;
 mod fuzz;
+mod instructions;
 #[cfg(target_os = "linux")]
 mod interop;
 mod loom;
@@ -23,6 +24,8 @@ enum Chore {
     Footprint(footprint::Options),
     /// Run the fuzz targets for a bounded time each, or replay an input
     Fuzz(fuzz::Options),
+    /// Count what a message costs the engine, in instructions
+    Instructions(instructions::Options),
     /// Run leveret and RabbitMQ against client programs in several languages
     #[cfg(target_os = "linux")]
     Interop(interop::Options),
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(options) => fuzz::run(&options),
         #[cfg(target_os = "linux")]
         Chore::Interop(options) => interop::run(&options),
+        Chore::Instructions(options) => instructions::run(&options),
         Chore::Loom(options) => loom::run(&options),
         Chore::Tidy => tidy::run(),
     };
