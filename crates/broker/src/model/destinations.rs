@@ -2,10 +2,10 @@
 //!
 //! Invariant: a destination stands in a set once, with a count of at least one.
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 use smallvec::SmallVec;
 
-use super::binding::Destination;
+use super::{binding::Destination, found::Found};
 
 /// Sets up to this size are searched in line; most keys have one destination.
 const FEW_MAX: usize = 8;
@@ -71,12 +71,18 @@ impl DestinationSet {
         }
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Destination> + '_ {
+        let (few, many) = match self {
+            Self::Few(few) => (few.as_slice(), None),
+            Self::Many(many) => (&[][..], Some(many.keys().copied())),
+        };
+        few.iter().map(|(destination, _)| *destination).chain(many.into_iter().flatten())
+    }
+
     /// Adds all of them to `found`.
-    pub fn collect_into(&self, found: &mut IndexSet<Destination>) {
-        match self {
-            Self::Few(few) => found.extend(few.iter().map(|(destination, _)| *destination)),
-            Self::Many(many) => found.extend(many.keys().copied()),
-        }
+    pub fn collect_into(&self, found: &mut Found) {
+        found.extend(self.iter());
     }
 }
 
@@ -85,7 +91,7 @@ mod tests {
     use super::{super::topology::QueueId, *};
 
     fn members(set: &DestinationSet) -> usize {
-        let mut found = IndexSet::new();
+        let mut found = Found::default();
         set.collect_into(&mut found);
         found.len()
     }

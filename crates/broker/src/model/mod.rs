@@ -9,5 +9,6 @@ pub mod binding;
 pub mod consumer;
 pub mod destinations;
 pub mod exchange;
+pub mod found;
 pub mod queue;
 pub mod topology;

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::{
     binding::{Binding, Destination},
     exchange::{Exchange, ExchangeDeclaration, ExchangeKind, RoutingInput, Version},
+    found::Found,
 };
 
 /// A queue within its virtual host; free again once the queue is gone.
@@ -240,15 +241,16 @@ impl<H: Clone> Topology<H> {
     /// exchange that may be reached from it looks at headers.
     #[must_use]
     pub fn routes_by_key(&self, from: ExchangeId) -> bool {
-        let mut reached = IndexSet::from([from]);
+        let mut reached = Found::default();
+        reached.insert(Destination::Exchange(from));
         let mut next = 0;
-        while let Some(&id) = reached.get_index(next) {
+        while let Some(Destination::Exchange(id)) = reached.get(next) {
             next += 1;
             let exchange = &self.exchanges[id.0].exchange;
             if exchange.declaration.kind.looks_at_headers() {
                 return false;
             }
-            reached.extend(exchange.onward());
+            reached.extend(exchange.onward().map(Destination::Exchange));
         }
         true
     }
@@ -257,11 +259,11 @@ impl<H: Clone> Topology<H> {
     /// cycles; each exchange is passed once.
     #[must_use]
     pub fn route(&self, from: ExchangeId, input: RoutingInput<'_>) -> Route<H> {
-        let mut found = IndexSet::new();
+        let mut found = Found::default();
         found.insert(Destination::Exchange(from));
         let mut versions = SmallVec::new();
         let mut next = 0;
-        while let Some(&destination) = found.get_index(next) {
+        while let Some(destination) = found.get(next) {
             next += 1;
             if let Destination::Exchange(id) = destination {
                 let exchange = &self.exchanges[id.0].exchange;

@@ -2,12 +2,7 @@
 
 use std::collections::HashMap;
 
-use indexmap::IndexSet;
-
-use crate::model::{
-    binding::{Binding, Destination},
-    destinations::DestinationSet,
-};
+use crate::model::{binding::Binding, destinations::DestinationSet, found::Found};
 
 /// Destinations by key. The map is never iterated, so its seed decides nothing.
 #[derive(Debug, Default)]
@@ -31,7 +26,7 @@ impl DirectTable {
     }
 
     /// Adds the destinations under the key to `found`.
-    pub fn route(&self, routing_key: &[u8], found: &mut IndexSet<Destination>) {
+    pub fn route(&self, routing_key: &[u8], found: &mut Found) {
         if let Some(set) = self.by_key.get(routing_key) {
             set.collect_into(found);
         }

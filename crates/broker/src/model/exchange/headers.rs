@@ -8,7 +8,7 @@ use indexmap::IndexSet;
 use leveret_wire::{Table, Value};
 
 use crate::{
-    model::binding::{Binding, Destination},
+    model::{binding::Binding, found::Found},
     refusal::Refusal,
 };
 
@@ -78,7 +78,7 @@ impl HeadersTable {
     }
 
     /// Adds the destinations of a message with these headers to `found`.
-    pub fn route(&self, headers: Table<'_>, found: &mut IndexSet<Destination>) {
+    pub fn route(&self, headers: Table<'_>, found: &mut Found) {
         let wanting = self.bindings.iter().filter(|binding| matches(binding.arguments.as_table(), headers));
         found.extend(wanting.map(|binding| binding.destination));
     }

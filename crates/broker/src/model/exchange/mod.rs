@@ -18,6 +18,7 @@ use self::{direct::DirectTable, headers::HeadersTable, topic::TopicTable};
 use super::{
     binding::{Binding, Destination},
     destinations::DestinationSet,
+    found::Found,
     topology::ExchangeId,
 };
 use crate::sync::AtomicU64;
@@ -191,16 +192,14 @@ impl Exchange {
 
     /// The exchanges that bindings lead on to.
     pub fn onward(&self) -> impl Iterator<Item = ExchangeId> {
-        let mut found = IndexSet::new();
-        self.onward.collect_into(&mut found);
-        found.into_iter().filter_map(|destination| match destination {
+        self.onward.iter().filter_map(|destination| match destination {
             Destination::Exchange(id) => Some(id),
             Destination::Queue(_) => None,
         })
     }
 
     /// Adds the destinations of a message to `found`.
-    pub fn route(&self, input: RoutingInput<'_>, found: &mut IndexSet<Destination>) {
+    pub fn route(&self, input: RoutingInput<'_>, found: &mut Found) {
         match &self.table {
             BindingTable::Direct(table) => table.route(input.routing_key, found),
             BindingTable::Fanout(set) => set.collect_into(found),

@@ -8,11 +8,10 @@
 
 use std::collections::HashMap;
 
-use indexmap::IndexSet;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::model::{binding::Destination, destinations::DestinationSet};
+use crate::model::{binding::Destination, destinations::DestinationSet, found::Found};
 
 type NodeId = usize;
 /// The nodes that the words so far may have led to; mostly one or two.
@@ -114,7 +113,7 @@ impl TopicTable {
     }
 
     /// Adds the destinations of a message with that key to `found`.
-    pub fn route(&self, routing_key: &[u8], found: &mut IndexSet<Destination>) {
+    pub fn route(&self, routing_key: &[u8], found: &mut Found) {
         let mut reached = Reached::new();
         self.reach(self.root, &mut reached);
         for word in words(routing_key) {
@@ -173,7 +172,7 @@ mod tests {
     const QUEUE: Destination = Destination::Queue(QueueId(1));
 
     fn routes(table: &TopicTable, key: &str) -> bool {
-        let mut found = IndexSet::new();
+        let mut found = Found::default();
         table.route(key.as_bytes(), &mut found);
         !found.is_empty()
     }
@@ -224,7 +223,7 @@ mod tests {
         for pattern in ["#", "a.#", "*.b", "a.b"] {
             table.insert(pattern.as_bytes(), QUEUE);
         }
-        let mut found = IndexSet::new();
+        let mut found = Found::default();
         table.route(b"a.b", &mut found);
         assert_eq!(found.len(), 1);
     }
