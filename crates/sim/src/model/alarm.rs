@@ -49,7 +49,8 @@ impl Model {
         };
         let channels = self.channels.range((key, 0)..=(key, u16::MAX));
         let held: u64 = channels.map(|(_, channel)| channel.octets_under_way_max()).sum();
-        let is_out = refused && held > self.message_octets_max && self.connection(key).phase == Phase::Running;
+        let is_out =
+            refused && held > self.message_octets_max && self.connection(key).phase == Phase::Running;
         if is_out {
             self.counts.note(Event::OutOfMemory);
             self.connection_closes(turn);

@@ -163,8 +163,8 @@ impl Model {
     pub(super) fn hear_forced_close(&mut self, turn: &Turn<'_>, said: &Said<'_>) -> bool {
         let key = turn.connection;
         let phase = self.connection(key).phase;
-        let greeted = turn.circumstances.is_stopping
-            && matches!(phase, Phase::TuneOk | Phase::Open | Phase::Running);
+        let greeted =
+            turn.circumstances.is_stopping && matches!(phase, Phase::TuneOk | Phase::Open | Phase::Running);
         let forced = match said {
             Said::Method(0, Method::ConnectionClose(close)) => {
                 close.reply_code == ReplyCode::ConnectionForced.code() && close.class_id == 0
