@@ -47,7 +47,7 @@ pub(crate) struct PerfArgs {
     pub(super) flags: Vec<Flag>,
 
     /// Messages a second that each producer sends; latency counts from when a message was due
-    #[arg(short, long, value_name = "RATE", value_parser = parse_rate)]
+    #[arg(short, long, value_name = "RATE", value_parser = parse_rate, allow_negative_numbers = true)]
     pub(super) rate: Option<f64>,
 
     /// How long to run: seconds, or a time such as 500ms or 2m

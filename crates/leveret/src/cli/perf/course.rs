@@ -31,7 +31,7 @@ use crate::cli::{Failure, stop::Stop};
 
 /// How long those who are left may take to answer for a mark.
 const MARK_TIME_MAX: Duration = Duration::from_secs(2);
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct Course<'a> {
     pub(super) plan: Arc<Plan>,
@@ -136,7 +136,8 @@ async fn beside<T: Send + 'static>(
 }
 
 fn interrupted() -> Failure {
-    Failure::Refused("nothing: it was interrupted before the load began".to_owned())
+    let source = std::io::ErrorKind::Interrupted.into();
+    Failure::System { what: "begin the load: told to end before", source }
 }
 
 impl Course<'_> {

@@ -8,6 +8,9 @@ use leveret_wire::{DecodeError, FrameError, method};
 
 use crate::cli::Failure;
 
+/// The reply code with which brokers end connections when they stop.
+const CONNECTION_FORCED: u16 = 320;
+
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum Fault {
     #[error("no connection to {address}: {detail}")]
@@ -58,6 +61,8 @@ impl From<Fault> for Failure {
         let text = fault.to_string();
         match fault {
             Fault::Unreachable { .. } => Self::Unreachable(text),
+            // A broker that stops says so on every connection.
+            Fault::Closed { code: CONNECTION_FORCED, .. } => Self::Lost(text),
             Fault::Closed { .. } => Self::Refused(text),
             Fault::Unsuitable(_) => Self::Usage(text),
             Fault::Lost(_) | Fault::Nonsense(_) => Self::Lost(text),

@@ -62,6 +62,7 @@ fn ended(ending: &Ending) -> &'static str {
         Ending::Time => "time",
         Ending::Complete => "complete",
         Ending::Silence => "silence",
+        Ending::Cancelled => "cancelled",
         Ending::Interrupted => "interrupted",
         Ending::Failed(_) => "failed",
     }

@@ -75,6 +75,7 @@ fn verdict(outcome: Outcome) -> Result<(), Failure> {
     let holds = outcome.check_holds();
     match outcome.ending {
         Ending::Failed(fault) => Err(fault.into()),
+        Ending::Cancelled => Err(Failure::Refused("it ended all consumers (basic.cancel)".to_owned())),
         _ if !holds => Err(Failure::Check),
         _ => Ok(()),
     }

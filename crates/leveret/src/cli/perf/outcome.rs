@@ -31,6 +31,8 @@ pub(super) enum Ending {
     Complete,
     /// What was still to come did not.
     Silence,
+    /// The broker ended all consumers.
+    Cancelled,
     Interrupted,
     Failed(Fault),
 }
@@ -102,7 +104,7 @@ impl Outcome {
     /// Takes together what the workers left.
     pub(super) fn gather(&mut self, leavings: Vec<(Kind, Leavings)>) {
         for (kind, leavings) in leavings {
-            if let [began, ended, ..] = leavings.marks[..] {
+            if let [.., began, ended] = leavings.marks[..] {
                 let time = match kind {
                     Kind::Producing => &mut self.producing,
                     Kind::Consuming => &mut self.consuming,
@@ -130,7 +132,7 @@ impl Outcome {
     pub(super) fn counts(&self) -> bool {
         let did_something = self.counts.published + self.counts.consumed > 0;
         let kept_up = self.consumed_share().is_none_or(|share| share >= CONSUMED_SHARE_MIN);
-        did_something && kept_up && !matches!(self.ending, Ending::Failed(_))
+        did_something && kept_up && !matches!(self.ending, Ending::Failed(_) | Ending::Cancelled)
     }
 
     pub(super) fn check_holds(&self) -> bool {

@@ -63,6 +63,7 @@ fn run(outcome: &Outcome) -> Option<String> {
         Ending::Time => "its time was over",
         Ending::Complete => "everything came",
         Ending::Silence => "nothing came any more",
+        Ending::Cancelled => "the broker ended all consumers",
         Ending::Interrupted => "interrupted",
         Ending::Failed(_) => "broken off",
     };

@@ -43,7 +43,7 @@ impl Course<'_> {
                     Some(Report::Failed(fault)) => return Ending::Failed(fault),
                     Some(report) => {
                         self.hear(&report);
-                        if self.is_complete() { return Ending::Complete }
+                        if let Some(ending) = self.ending() { return ending }
                     }
                     None if self.crew.is_empty() => wait_until(deadline).await,
                     None => return Ending::Failed(Fault::Lost("a worker has gone".to_owned())),
@@ -71,12 +71,15 @@ impl Course<'_> {
         knows_rest && (is_drain || all_sent)
     }
 
-    /// Whether all were published that should be and nobody consumes, or all consumers have theirs.
-    fn is_complete(&self) -> bool {
+    /// The end, once all were published that should be and nobody consumes, or all consumers have ended.
+    fn ending(&self) -> Option<Ending> {
         let crews = self.crews(Kind::Consuming);
-        let all_taken = crews > 0 && self.have_consumed >= crews;
+        let all_ended = crews > 0 && self.have_consumed >= crews;
         let all_sent = crews == 0 && self.plan.producing.producers > 0 && self.is_published();
-        all_taken || all_sent
+        match all_ended && self.counts().cancelled > 0 {
+            true => Some(Ending::Cancelled),
+            false => (all_ended || all_sent).then_some(Ending::Complete),
+        }
     }
 
     /// Messages that should come in all.
@@ -121,7 +124,7 @@ impl Course<'_> {
         }
         match ending {
             Ending::Failed(_) => None,
-            Ending::Complete | Ending::Silence => Some(self.outstanding()),
+            Ending::Complete | Ending::Silence | Ending::Cancelled => Some(self.outstanding()),
             Ending::Time | Ending::Interrupted if plan.producing.producers == 0 => None,
             Ending::Time | Ending::Interrupted => {
                 self.order(Order::Stop);

@@ -208,7 +208,7 @@ impl Worker {
     /// Lets producers send; why nobody goes on, or that somebody does.
     fn publish(&mut self) -> Result<Hold, Fault> {
         let mut hold = Hold::Done;
-        if !self.is_publishing {
+        if !self.is_publishing || self.publishing.is_empty() {
             return Ok(hold);
         }
         for &index in &self.publishing {
@@ -226,6 +226,8 @@ impl Worker {
     }
 
     pub(super) fn report(&self, report: Report) {
+        // Whoever hears it is to find it counted.
+        self.counts.store(&self.scene.counts);
         // Where nobody listens any more the orders have ended too, which ends this worker.
         let _ = self.reports.send(report);
     }
