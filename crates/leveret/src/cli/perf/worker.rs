@@ -32,6 +32,7 @@ const READ_OCTETS: usize = 256 * 1024;
 const WAKER: Token = Token(usize::MAX);
 /// Waiting for sockets counts in milliseconds; a shorter time is slept through.
 const FINE: Duration = Duration::from_millis(2);
+const GLANCE_EVERY: Duration = Duration::from_millis(10);
 pub(super) const SECOND: Ticks = Ticks(10_000_000);
 
 /// What the workers are told to do, one after the other.
@@ -115,6 +116,7 @@ pub(super) struct Worker {
     pub(super) marks: Vec<Spent>,
     pub(super) behind: u64,
     pub(super) second: Ticks,
+    glanced: Ticks,
 }
 
 /// The ends of a worker that others hold.
@@ -160,6 +162,7 @@ impl Worker {
             marks: Vec::new(),
             behind: 0,
             second: Ticks(0),
+            glanced: Ticks(0),
         };
         Ok((worker, handle))
     }
@@ -247,7 +250,7 @@ impl Worker {
             self.poll(events, limit - FINE / 2)?;
         } else if matches!(hold, Hold::Until(_)) {
             std::thread::sleep(limit);
-            self.poll(events, Duration::ZERO)?;
+            self.glance(events)?;
         } else {
             self.poll(events, FINE)?;
         }
@@ -259,6 +262,18 @@ impl Worker {
             _ => &mut self.spent.idle,
         } += waited;
         Ok(())
+    }
+
+    /// Looks at the sockets after a short sleep: each time where confirms may have come, and else now and then,
+    /// because a producer that sends at a rate is told nothing that hurries.
+    fn glance(&mut self, events: &mut Events) -> io::Result<()> {
+        let now = self.scene.clock.now();
+        if self.plan.producing.unconfirmed_max.is_none() && now.since(self.glanced) < GLANCE_EVERY {
+            events.clear();
+            return Ok(());
+        }
+        self.glanced = now;
+        self.poll(events, Duration::ZERO)
     }
 
     fn poll(&mut self, events: &mut Events, limit: Duration) -> io::Result<()> {
