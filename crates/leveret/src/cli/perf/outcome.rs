@@ -165,7 +165,9 @@ impl Outcome {
         let broker = self.broker_processor().map_or(0.0, |processor| self.cores(processor));
         let busy = |time: &Time| self.share(time, time.spent.processor) >= BUSY_MIN;
         let held_up = self.producing.spent.on_socket + self.producing.spent.on_confirms;
-        if broker + self.cores(self.own_processor) >= BUSY_MIN * processors {
+        if self.messages() == 0 {
+            Saturated::Nobody
+        } else if broker + self.cores(self.own_processor) >= BUSY_MIN * processors {
             Saturated::Machine
         } else if busy(&self.producing) || busy(&self.consuming) {
             Saturated::Generator

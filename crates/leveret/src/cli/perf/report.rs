@@ -164,6 +164,7 @@ fn counts(outcome: &Outcome) -> String {
         Some(share) => {
             format!("{verdict}: {:.1} % of what was published was consumed by the end", share * 100.0)
         }
+        None if outcome.messages() == 0 => format!("{verdict}: no message was to flow, or none did"),
         None => verdict.to_owned(),
     }
 }
@@ -234,7 +235,7 @@ fn reads(outcome: &Outcome) -> Option<String> {
 
 fn saturated(outcome: &Outcome) -> String {
     match outcome.saturated() {
-        Saturated::Nobody => "nobody: all of it was done in the time there was",
+        Saturated::Nobody => "nobody",
         Saturated::Broker => "the broker",
         Saturated::Generator => "the generator: its thread is busy, try --threads",
         Saturated::Machine => "the machine: broker and generator together use all processors",
