@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 #[cfg(target_os = "linux")]
+mod compare;
+#[cfg(target_os = "linux")]
 mod footprint;
 mod fuzz;
 mod instructions;
@@ -19,6 +21,9 @@ mod tidy;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Chore {
+    /// Measure leveret's speed, with RabbitMQ, NATS and a bare relay beside
+    #[cfg(target_os = "linux")]
+    Compare(compare::Options),
     /// Measure start-up and memory, with RabbitMQ beside
     #[cfg(target_os = "linux")]
     Footprint(footprint::Options),
@@ -37,6 +42,8 @@ enum Chore {
 
 fn main() -> ExitCode {
     let outcome = match Chore::parse() {
+        #[cfg(target_os = "linux")]
+        Chore::Compare(options) => compare::run(&options),
         #[cfg(target_os = "linux")]
         Chore::Footprint(options) => footprint::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),

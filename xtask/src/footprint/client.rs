@@ -19,13 +19,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const INPUT_OCTETS: usize = 256 * 1024;
 
 /// The channel that everything is done on.
-pub(super) const CHANNEL: u16 = 1;
+pub(crate) const CHANNEL: u16 = 1;
 
 /// No properties: an empty list of flags.
 const NO_PROPERTIES: [u8; 2] = [0, 0];
 
 /// An open connection, with the channel open once that was asked for.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     /// Octets read, of which those in `start..end` were not taken yet.
     input: Vec<u8>,
@@ -39,7 +39,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects as guest and shakes hands, until `connection.open-ok`.
-    pub(super) fn open(port: u16) -> Result<Self> {
+    pub(crate) fn open(port: u16) -> Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stream = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX)?;
         stream.set_nodelay(true)?;
@@ -83,11 +83,11 @@ impl Client {
     }
 
     /// Product and version as the broker tells them.
-    pub(super) fn server(&self) -> &str {
+    pub(crate) fn server(&self) -> &str {
         &self.server
     }
 
-    pub(super) fn open_channel(&mut self) -> Result<()> {
+    pub(crate) fn open_channel(&mut self) -> Result<()> {
         match self.call(CHANNEL, channel::Open::default())? {
             Method::ChannelOpenOk(_) => Ok(()),
             other => bail!("channel.open-ok was expected, and {} came", other.name()),
@@ -95,7 +95,7 @@ impl Client {
     }
 
     /// Says goodbye and waits for the answer; what else comes before it is passed over.
-    pub(super) fn close(mut self) -> Result<()> {
+    pub(crate) fn close(mut self) -> Result<()> {
         self.say(
             0,
             connection::Close { reply_code: 200, reply_text: "bye".into(), ..connection::Close::default() },
@@ -110,13 +110,13 @@ impl Client {
     }
 
     /// Sends a method and gives the one that answers it.
-    pub(super) fn call<'m>(&mut self, channel: u16, method: impl Into<Method<'m>>) -> Result<Method<'_>> {
+    pub(crate) fn call<'m>(&mut self, channel: u16, method: impl Into<Method<'m>>) -> Result<Method<'_>> {
         self.say(channel, method);
         self.answer()
     }
 
     /// Flushes, and gives the next method.
-    pub(super) fn answer(&mut self) -> Result<Method<'_>> {
+    pub(crate) fn answer(&mut self) -> Result<Method<'_>> {
         self.flush()?;
         let frame = self.frame()?;
         if frame.kind != FrameKind::Method {
@@ -126,12 +126,17 @@ impl Client {
     }
 
     /// Puts a method into the output.
-    pub(super) fn say<'m>(&mut self, channel: u16, method: impl Into<Method<'m>>) {
+    pub(crate) fn say<'m>(&mut self, channel: u16, method: impl Into<Method<'m>>) {
         method.into().write_frame(channel, &mut self.output);
     }
 
+    /// Puts frames that were made elsewhere into the output.
+    pub(crate) fn say_octets(&mut self, frames: &[u8]) {
+        self.output.extend_from_slice(frames);
+    }
+
     /// Puts a message for the queue of that name into the output.
-    pub(super) fn publish(&mut self, queue: &str, body: &[u8]) {
+    pub(crate) fn publish(&mut self, queue: &str, body: &[u8]) {
         self.say(CHANNEL, basic::Publish { routing_key: queue.into(), ..basic::Publish::default() });
         let header = ContentHeader {
             class_id: basic::CLASS_ID,
@@ -142,14 +147,14 @@ impl Client {
         write_body_frames(CHANNEL, body, self.frame_max, &mut self.output);
     }
 
-    pub(super) fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         self.stream.write_all(&self.output).context("the broker takes no more")?;
         self.output.clear();
         Ok(())
     }
 
     /// Waits for the next frame.
-    pub(super) fn frame(&mut self) -> Result<Frame<'_>> {
+    pub(crate) fn frame(&mut self) -> Result<Frame<'_>> {
         let payload_octets_max = u32::try_from(INPUT_OCTETS).expect("a small constant");
         let octets = loop {
             match decode_frame(&self.input[self.start..self.end], payload_octets_max)? {
@@ -177,7 +182,7 @@ impl Client {
 }
 
 /// The method in a frame; a close by the broker is an error.
-pub(super) fn method_of(frame: Frame<'_>) -> Result<Method<'_>> {
+pub(crate) fn method_of(frame: Frame<'_>) -> Result<Method<'_>> {
     match Method::decode(frame.payload)? {
         Method::ConnectionClose(close) => bail!("the broker closes the connection: {}", close.reply_text),
         Method::ChannelClose(close) => bail!("the broker closes the channel: {}", close.reply_text),

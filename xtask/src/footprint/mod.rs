@@ -3,11 +3,11 @@
 //! Holds what can be chosen, the course of a run and the limits; each part of the measuring is a module.
 //! Invariant: the exit code is 0 only if leveret was measured and kept within every limit.
 
-mod client;
+pub(crate) mod client;
 mod load;
-mod peer;
-mod report;
-mod usage;
+pub(crate) mod peer;
+pub(crate) mod report;
+pub(crate) mod usage;
 
 use std::fs;
 use std::path::{Path, PathBuf};

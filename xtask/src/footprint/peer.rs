@@ -21,17 +21,19 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 const CONNECT_AGAIN: Duration = Duration::from_micros(200);
 
 /// Which broker, and how to start it.
-pub(super) enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     /// The command at this path.
     Leveret(&'a Path),
     RabbitMq,
+    /// RabbitMQ as it is configured when it is installed: its schedulers spin for a while before they sleep.
+    StockRabbitMq,
 }
 
 impl Kind<'_> {
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Leveret(_) => "leveret",
-            Self::RabbitMq => "rabbitmq",
+            Self::RabbitMq | Self::StockRabbitMq => "rabbitmq",
         }
     }
 }
@@ -42,26 +44,29 @@ enum Running {
 }
 
 /// A broker that takes clients.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     running: Running,
-    pub(super) port: u16,
-    pub(super) pid: Pid,
+    pub(crate) port: u16,
+    pub(crate) pid: Pid,
     /// From the start of the process until a client was served.
-    pub(super) start_up: Duration,
+    pub(crate) start_up: Duration,
     /// Product and version.
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 impl Peer {
-    pub(super) fn start(supervisor: &Supervisor, kind: &Kind<'_>, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(supervisor: &Supervisor, kind: &Kind<'_>, folder: &Path) -> Result<Self> {
         let (mut running, port, started) = match kind {
             Kind::Leveret(binary) => {
                 let [port] = ports::free()?;
                 let started = Instant::now();
                 (Running::Leveret(leveret(supervisor, binary, port, folder)?), port, started)
             }
-            Kind::RabbitMq => {
+            Kind::RabbitMq | Kind::StockRabbitMq => {
                 let mut cluster = Cluster::prepare(supervisor, &["alone"], folder)?;
+                if matches!(kind, Kind::StockRabbitMq) {
+                    cluster.spin();
+                }
                 let (port, started) = (cluster.nodes[0].port(), Instant::now());
                 cluster.nodes[0].boot(supervisor)?;
                 (Running::RabbitMq(cluster), port, started)
@@ -76,7 +81,7 @@ impl Peer {
     }
 
     /// Stops it as an operator does.
-    pub(super) fn stop(self) -> Result<()> {
+    pub(crate) fn stop(self) -> Result<()> {
         match self.running {
             Running::RabbitMq(cluster) => cluster.stop(),
             Running::Leveret(mut process) => {
@@ -87,7 +92,7 @@ impl Peer {
     }
 
     /// Lets time pass; an error if the broker ends meanwhile.
-    pub(super) fn rest(&mut self, time: Duration) -> Result<()> {
+    pub(crate) fn rest(&mut self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         let process = self.running.process()?;
         while let Some(left) = until.checked_duration_since(Instant::now()) {

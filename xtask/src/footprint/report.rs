@@ -111,7 +111,7 @@ fn table(measured: &[Measured<'_>], messages: u64) -> String {
     table
 }
 
-fn machine() -> Result<String> {
+pub(crate) fn machine() -> Result<String> {
     let processors = procfs::CpuInfo::current()?;
     let memory_octets = procfs::Meminfo::current()?.mem_total;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;

@@ -12,13 +12,13 @@ use rustix::process::Pid;
 /// Memory in use. What several processes share is counted for each of them in `rss_octets` and divided among
 /// them in `pss_octets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Memory {
-    pub(super) rss_octets: u64,
-    pub(super) pss_octets: u64,
+pub(crate) struct Memory {
+    pub(crate) rss_octets: u64,
+    pub(crate) pss_octets: u64,
 }
 
 /// Memory that the process and its children use now.
-pub(super) fn memory(pid: Pid) -> Result<Memory> {
+pub(crate) fn memory(pid: Pid) -> Result<Memory> {
     let mut memory = Memory { rss_octets: 0, pss_octets: 0 };
     for process in family(pid)? {
         let maps = process.smaps_rollup().context("cannot read smaps_rollup")?.memory_map_rollup;
@@ -30,13 +30,13 @@ pub(super) fn memory(pid: Pid) -> Result<Memory> {
 }
 
 /// The most that was resident at a time, summed over the process and its children.
-pub(super) fn peak_octets(pid: Pid) -> Result<u64> {
+pub(crate) fn peak_octets(pid: Pid) -> Result<u64> {
     let peak = |process: Process| Ok(process.status()?.vmhwm.unwrap_or_default() * 1024);
     family(pid)?.into_iter().map(peak).sum()
 }
 
 /// Processor time that the process and its children have used.
-pub(super) fn processor_time(pid: Pid) -> Result<Duration> {
+pub(crate) fn processor_time(pid: Pid) -> Result<Duration> {
     let ticks = |process: Process| {
         let stat = process.stat()?;
         Ok(stat.utime + stat.stime)
@@ -46,7 +46,7 @@ pub(super) fn processor_time(pid: Pid) -> Result<Duration> {
 }
 
 /// The process and all that descend from it, but for those that have ended.
-fn family(pid: Pid) -> Result<Vec<Process>> {
+pub(crate) fn family(pid: Pid) -> Result<Vec<Process>> {
     let root = Process::new(pid.as_raw_nonzero().get()).context("the broker is gone")?;
     let others: Vec<(i32, Process)> = all_processes()?.flatten().filter_map(with_parent).collect();
     let mut family = vec![root.pid()];

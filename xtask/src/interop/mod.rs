@@ -4,7 +4,7 @@
 //! Invariant: the exit code is 0 only if every chosen case passed, and at least one was chosen.
 
 mod account;
-mod apt;
+pub(crate) mod apt;
 mod bus;
 mod clients;
 mod cluster;

@@ -46,6 +46,11 @@ impl Cluster {
         Ok(Self { nodes, _epmd: epmd })
     }
 
+    /// Leaves the schedulers of the nodes that are yet to start as they are by default.
+    pub(crate) fn spin(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.spins = true);
+    }
+
     /// Starts the nodes that do not run, and waits until all are members.
     pub(crate) fn heal(&mut self, supervisor: &Supervisor) -> Result<()> {
         let (mut away, running): (Vec<_>, Vec<_>) =
@@ -89,6 +94,8 @@ pub(crate) struct Node {
     epmd_port: u16,
     dist_port: u16,
     port: u16,
+    /// Whether schedulers spin before they sleep, as they do by default.
+    spins: bool,
     process: Option<Process>,
 }
 
@@ -102,6 +109,7 @@ impl Node {
             epmd_port,
             dist_port,
             port,
+            spins: false,
             process: None,
         };
         node.write_files(all)?;
@@ -159,7 +167,7 @@ impl Node {
     fn script(&self, script: &str) -> Program {
         let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
         // Schedulers that spin while idle would take the cores from what is tested.
-        let quiet = "+sbwt none +sbwtdcpu none +sbwtdio none";
+        let quiet = if self.spins { "" } else { "+sbwt none +sbwtdcpu none +sbwtdio none" };
         Program::new(script, self.scripts.join(script))
             .env("HOME", &self.folder)
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())

@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     #[error("{0}{hint}", hint = .0.hint())]
     NoBroker(ConnectError),
 
+    #[error("{0}")]
+    Unreachable(String),
+
     #[error("cannot host a broker")]
     Host(#[source] StartError),
 
@@ -39,6 +42,13 @@ pub(crate) enum Failure {
     #[error("no message for {waited}, and {missing} still to come")]
     IdleBeforeCount { waited: humantime::Duration, missing: u64 },
 
+    /// The summary on stdout has said what was found.
+    #[error("what came is not what was published")]
+    Check,
+
+    #[error("{0}")]
+    Lost(String),
+
     #[error("{}", listen_text(.0))]
     Listen(StartError),
 
@@ -52,7 +62,7 @@ impl Failure {
             Self::System { .. } => 1,
             Self::Usage(_) => 2,
             Self::NoBroker(error) if error.is_answer() => 4,
-            Self::NoBroker(_) | Self::Host(_) => 3,
+            Self::NoBroker(_) | Self::Unreachable(_) | Self::Host(_) => 3,
             Self::Refused(_) => 4,
             Self::Incomplete => 5,
             Self::Output { .. } => 6,
@@ -60,6 +70,8 @@ impl Failure {
             Self::IdleBeforeCount { .. } => 8,
             Self::Input(_) => 9,
             Self::Listen(_) => 10,
+            Self::Check => 11,
+            Self::Lost(_) => 12,
         })
     }
 

@@ -15,6 +15,8 @@ mod failure;
 mod headers;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod heap;
+mod open_files;
+mod perf;
 mod persist;
 mod receive;
 mod serve;
@@ -26,7 +28,7 @@ mod stop;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub(crate) use failure::Failure;
 
@@ -41,6 +43,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Emit(emit::EmitArgs),
+    #[command(disable_help_flag = true)]
+    Perf(Box<perf::PerfArgs>),
     Receive(receive::ReceiveArgs),
     Serve(serve::ServeArgs),
 }
@@ -49,10 +53,20 @@ enum Command {
 pub(crate) fn run() -> Result<ExitCode, Failure> {
     match Cli::parse().command {
         Command::Emit(args) => emit::run(args),
+        Command::Perf(args) => perf::run(&args),
         Command::Receive(args) => receive::run(args),
         Command::Serve(args) => serve::run(&args),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints what `--help` of that subcommand prints.
+fn print_help(subcommand: &str) -> Result<(), Failure> {
+    let mut cli = Cli::command();
+    cli.build();
+    let command = cli.find_subcommand_mut(subcommand).expect("it is one of ours");
+    let said = command.print_long_help();
+    said.map_err(|error| Failure::Output { target: "stdout".to_owned(), detail: error.to_string() })
 }
 
 /// The tools do their waiting on one thread; what can block (stdin, stdout, files) has threads of its own.

@@ -11,10 +11,9 @@ use std::{
 
 use bytesize::ByteSize;
 use leveret::{Broker, BrokerBuilder, memory};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
-use super::{Failure, stop::Stop};
+use super::{Failure, open_files, stop::Stop};
 
 const PORT: u16 = 5672;
 const PASSWORD_VARIABLE: &str = "LEVERET_PASSWORD";
@@ -171,16 +170,9 @@ fn password_of(args: &ServeArgs) -> Result<String, Failure> {
     Ok(password)
 }
 
-/// Each connection needs a file descriptor; the soft limit is often far below what is allowed.
+/// Says how many connections there can be.
 fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let limit = if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_ok() {
-        raised
-    } else {
-        limit
-    };
-    match limit.current {
+    match open_files::raise_limit() {
         Some(files) => tracing::info!("up to {files} files and connections may be open"),
         None => tracing::info!("files and connections may be open without a limit"),
     }

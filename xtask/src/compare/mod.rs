@@ -1,0 +1,169 @@
+//! `cargo xtask compare`: how fast leveret is, with its peers on the same machine in the same run.
+//!
+//! Holds what can be chosen and the course of a run. Scenarios are data (`scenario`); each runs against the
+//! brokers in turn, A B A B, and its medians are compared. Invariant: the exit code is 0 only if everything
+//! that was measured and has a requirement fulfils it.
+
+mod fanout;
+mod growth;
+mod load;
+mod nats;
+mod relay;
+mod report;
+mod scenario;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::footprint::peer::{Kind, Peer};
+use crate::interop::leveret;
+use crate::interop::process::Supervisor;
+use load::{Broker, Figures};
+use scenario::{Measure, SCENARIOS, Scenario};
+
+/// What to measure, against whom, how often
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only scenarios whose name has this in it; repeatable. The report is written when all are run
+    #[arg(long, value_name = "SCENARIO")]
+    only: Vec<String>,
+    /// Peers beside leveret
+    #[arg(long, value_name = "PEER,...", value_delimiter = ',', default_value = "rabbitmq,nats,relay")]
+    peers: Vec<PeerName>,
+    /// Runs of each scenario and broker
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Measure this leveret binary rather than building one
+    #[arg(long, value_name = "PATH")]
+    leveret: Option<PathBuf>,
+    /// Name the scenarios and end
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum PeerName {
+    Rabbitmq,
+    Nats,
+    Relay,
+}
+
+/// A scenario's runs: leveret's, RabbitMQ's, and what stands beside them.
+struct Row {
+    scenario: &'static Scenario,
+    leveret: Vec<Figures>,
+    rabbitmq: Vec<Figures>,
+    nats: Vec<Figures>,
+    /// Microseconds of the relay for a message.
+    relay: Option<f64>,
+}
+
+/// All that a run of the comparison showed.
+struct Comparison {
+    names: Vec<String>,
+    rows: Vec<Row>,
+    growth: Vec<growth::Line>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    if options.list {
+        SCENARIOS.iter().for_each(|scenario| println!("{}", scenario.name));
+        growth::NAMES.iter().for_each(|name| println!("{name}"));
+        return Ok(true);
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in no workspace")?;
+    let target = workspace.join("target/compare");
+    fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
+    let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&target)?;
+    let supervisor = Supervisor::start()?;
+    let binary = match &options.leveret {
+        Some(path) => path.canonicalize().context("no such leveret binary")?,
+        None => leveret::build(&supervisor, workspace, folder.path())?,
+    };
+    let lab = Lab { options, supervisor: &supervisor, binary: &binary, folder: folder.path() };
+    let comparison = lab.measure()?;
+    if comparison.rows.is_empty() && comparison.growth.is_empty() {
+        bail!("no scenario is called that; --list names them");
+    }
+    let holds = report::print(&comparison);
+    if options.only.is_empty() && options.peers.contains(&PeerName::Rabbitmq) {
+        report::write(&workspace.join("docs/performance.md"), &comparison, options.runs)?;
+    }
+    Ok(holds)
+}
+
+/// What every measurement needs.
+struct Lab<'a> {
+    options: &'a Options,
+    supervisor: &'a Supervisor,
+    binary: &'a Path,
+    folder: &'a Path,
+}
+
+impl Lab<'_> {
+    fn wants(&self, name: &str) -> bool {
+        self.options.only.is_empty() || self.options.only.iter().any(|part| name.contains(part.as_str()))
+    }
+
+    fn has(&self, peer: PeerName) -> bool {
+        self.options.peers.contains(&peer)
+    }
+
+    fn measure(&self) -> Result<Comparison> {
+        let mut leveret = self.start(&Kind::Leveret(self.binary), "leveret")?;
+        let mut rabbitmq = match self.has(PeerName::Rabbitmq) {
+            true => Some(self.start(&Kind::StockRabbitMq, "rabbitmq")?),
+            false => None,
+        };
+        let mut names = vec![leveret.name().to_owned()];
+        names.extend(rabbitmq.as_ref().map(|broker| broker.name().to_owned()));
+        let mut rows = Vec::new();
+        for scenario in SCENARIOS.iter().filter(|scenario| self.wants(scenario.name)) {
+            rows.push(self.row(scenario, &mut leveret, rabbitmq.as_mut())?);
+        }
+        if rows.iter().any(|row| !row.nats.is_empty()) {
+            names.push(nats::version(self)?);
+        }
+        let growth = growth::measure(self, &mut leveret)?;
+        rabbitmq.map_or(Ok(()), Broker::stop)?;
+        leveret.stop()?;
+        Ok(Comparison { names, rows, growth })
+    }
+
+    fn start(&self, kind: &Kind<'_>, name: &str) -> Result<Broker> {
+        let peer = Peer::start(self.supervisor, kind, &self.folder.join(name))?;
+        println!("{} on port {}", peer.name, peer.port);
+        Broker::new(peer)
+    }
+
+    fn row(
+        &self,
+        scenario: &'static Scenario,
+        leveret: &mut Broker,
+        mut rabbitmq: Option<&mut Broker>,
+    ) -> Result<Row> {
+        let relay = match (self.has(PeerName::Relay), scenario.relay()) {
+            (true, Some(shape)) => Some(relay::micros_each(shape)?),
+            _ => None,
+        };
+        let mut row = Row { scenario, leveret: Vec::new(), rabbitmq: Vec::new(), nats: Vec::new(), relay };
+        for number in 0..self.options.runs {
+            row.leveret.push(load::run(self, scenario, leveret)?);
+            println!("{}", report::line("leveret", scenario, &row.leveret));
+            // What takes RabbitMQ minutes is run once.
+            if let Some(broker) = rabbitmq.as_deref_mut().filter(|_| number == 0 || !scenario.is_slow()) {
+                row.rabbitmq.push(load::run(self, scenario, broker)?);
+                println!("{}", report::line("rabbitmq", scenario, &row.rabbitmq));
+            }
+            if let (true, Measure::Flow { fan_out: Some(fan_out), .. }) =
+                (self.has(PeerName::Nats), &scenario.measure)
+            {
+                row.nats.push(nats::run(self, fan_out)?);
+                println!("{}", report::line("nats", scenario, &row.nats));
+            }
+        }
+        Ok(row)
+    }
+}
