@@ -103,7 +103,7 @@ impl Connection {
         let Some(slot) = source.slot.take() else { return };
         let (queue, no_ack) = (Arc::clone(&source.queue), source.no_ack);
         let abandoned = queue.remove_consumer(slot);
-        let unsent = self.retract(id);
+        let unsent = self.retract(|source| source == id);
         self.put_back_unsent(&queue, no_ack, &unsent);
         self.give_back_unsent_credit(id, unsent.len());
         if abandoned {
@@ -112,31 +112,31 @@ impl Connection {
         self.sources.tidy(id);
     }
 
-    /// Messages for the consumer that lie in the inbox or in the mail, unread.
-    fn retract(&mut self, id: SourceId) -> Vec<Letter> {
+    /// Messages for those consumers that lie in the inbox or in the mail, unread.
+    pub(super) fn retract(&mut self, of: impl Fn(SourceId) -> bool) -> Vec<(SourceId, Letter)> {
         let mut unsent = Vec::new();
         let reader = &mut self.reader;
-        inbox::retract(&mut reader.mail, reader.next_run, reader.next_letter, id, &mut unsent);
-        self.inbox.retract(id, &mut unsent);
+        inbox::retract(&mut reader.mail, reader.next_run, reader.next_letter, &of, &mut unsent);
+        self.inbox.retract(of, &mut unsent);
         unsent
     }
 
     /// They were handed out but never sent, so they are as they were.
-    fn put_back_unsent(&mut self, queue: &QueueCell, no_ack: bool, unsent: &[Letter]) {
+    pub(super) fn put_back_unsent(&mut self, queue: &QueueCell, no_ack: bool, unsent: &[(SourceId, Letter)]) {
         if unsent.is_empty() {
             return;
         }
         let acknowledgeable =
             if no_ack { 0 } else { u32::try_from(unsent.len()).expect("a window is small") };
-        let messages = unsent.iter().map(|letter| (letter.position, letter.location));
+        let messages = unsent.iter().map(|(_, letter)| (letter.position, letter.location));
         let done = queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
             queue.requeue(messages, None, acknowledgeable, body_octets, effects);
         });
         if done.is_none() {
             if planted::is(Bug::ReferenceReleasedTwice) {
-                self.engine.release(unsent.iter().map(|letter| letter.location));
+                self.engine.release(unsent.iter().map(|(_, letter)| letter.location));
             }
-            self.engine.release(unsent.iter().map(|letter| letter.location));
+            self.engine.release(unsent.iter().map(|(_, letter)| letter.location));
         }
     }
 
@@ -162,9 +162,9 @@ impl Connection {
             return;
         }
         let (channel, tag) = (source.channel, source.tag.clone());
-        let unsent = self.retract(id);
+        let unsent = self.retract(|source| source == id);
         self.give_back_unsent_credit(id, unsent.len());
-        self.engine.release(unsent.iter().map(|letter| letter.location));
+        self.engine.release(unsent.iter().map(|(_, letter)| letter.location));
         self.sources.tidy(id);
         let notify = self.session.capabilities().consumer_cancel_notify;
         let Some(open) = self.session.channel(channel) else { return };

@@ -125,9 +125,9 @@ mod mail {
         /// Takes back what the first source sent and the owner did not see yet.
         fn retract(&mut self) {
             let mut retracted = Vec::new();
-            self.inbox.retract(self.sources[0], &mut retracted);
+            self.inbox.retract(|source| source == self.sources[0], &mut retracted);
             self.windows[0] += u32::try_from(retracted.len()).unwrap();
-            self.came[0].extend(retracted.iter().map(|letter| letter.location.number()));
+            self.came[0].extend(retracted.iter().map(|(_, letter)| letter.location.number()));
         }
 
         fn has_all(&self) -> bool {

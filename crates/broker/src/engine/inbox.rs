@@ -113,37 +113,31 @@ impl Inbox {
         std::mem::swap(&mut state.mail, mail);
     }
 
-    /// Takes out the messages of one consumer that the owner has not seen yet.
-    pub(super) fn retract(&self, source: SourceId, retracted: &mut Vec<Letter>) {
-        retract(&mut self.state.lock().mail, 0, 0, source, retracted);
+    /// Takes out the messages of those sources that the owner has not seen yet.
+    pub(super) fn retract(&self, of: impl Fn(SourceId) -> bool, retracted: &mut Vec<(SourceId, Letter)>) {
+        retract(&mut self.state.lock().mail, 0, 0, of, retracted);
     }
 }
 
-/// Takes the messages of one consumer out of the mail, from that run and letter on.
+/// Takes the messages of those sources out of the mail, from that run and letter on.
 pub(super) fn retract(
     mail: &mut Mail,
     first_run: usize,
     first_letter: usize,
-    source: SourceId,
-    retracted: &mut Vec<Letter>,
+    of: impl Fn(SourceId) -> bool,
+    retracted: &mut Vec<(SourceId, Letter)>,
 ) {
-    if !mail.runs.iter().skip(first_run).any(|run| run.source == source) {
+    if !mail.runs.iter().skip(first_run).any(|run| of(run.source)) {
         return;
     }
     let mut letters = mail.letters.split_off(first_letter).into_iter();
-    for run in mail.runs.iter_mut().skip(first_run) {
+    for run in mail.runs.split_off(first_run) {
         let own = letters.by_ref().take(run.messages);
-        if run.source == source {
-            retracted.extend(own);
-            run.messages = 0;
-            run.window = 0;
+        if of(run.source) {
+            retracted.extend(own.map(|letter| (run.source, letter)));
         } else {
             mail.letters.extend(own);
+            mail.runs.push(run);
         }
     }
-    let mut at = 0;
-    mail.runs.retain(|run| {
-        at += 1;
-        at <= first_run || run.source != source
-    });
 }

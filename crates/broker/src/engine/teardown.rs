@@ -13,6 +13,7 @@ use leveret_wire::method::{channel as channel_method, connection};
 
 use super::{
     connection::{ChannelData, Connection},
+    inbox::Letter,
     queue_cell::QueueCell,
     sources::{Delivery, SourceId},
 };
@@ -39,9 +40,19 @@ pub(super) enum Then {
     End,
 }
 
+/// Messages that a consumer was handed and never sent.
+struct Unsent {
+    queue: Arc<QueueCell>,
+    no_ack: bool,
+    letters: Vec<(SourceId, Letter)>,
+}
+
 /// What is left to take down.
 pub(super) struct Teardown {
     consumers: VecDeque<SourceId>,
+    /// Consumers that are off their queues, and whose messages still lie in the mail.
+    stopped: Vec<SourceId>,
+    unsent: VecDeque<Unsent>,
     deliveries: BTreeMap<SourceId, VecDeque<Delivery>>,
     queues: VecDeque<Arc<QueueCell>>,
     then: Then,
@@ -67,7 +78,14 @@ impl Frees {
 
 impl Teardown {
     fn new(then: Then) -> Self {
-        Self { consumers: VecDeque::new(), deliveries: BTreeMap::new(), queues: VecDeque::new(), then }
+        Self {
+            consumers: VecDeque::new(),
+            stopped: Vec::new(),
+            unsent: VecDeque::new(),
+            deliveries: BTreeMap::new(),
+            queues: VecDeque::new(),
+            then,
+        }
     }
 
     fn add_channel(&mut self, mut channel: Channel<ChannelData, Delivery>) {
@@ -80,7 +98,11 @@ impl Teardown {
     }
 
     fn is_done(&self) -> bool {
-        self.consumers.is_empty() && self.deliveries.is_empty() && self.queues.is_empty()
+        self.consumers.is_empty()
+            && self.stopped.is_empty()
+            && self.unsent.is_empty()
+            && self.deliveries.is_empty()
+            && self.queues.is_empty()
     }
 }
 
@@ -141,7 +163,15 @@ impl Connection {
 
     fn teardown_step(&mut self, teardown: &mut Teardown) {
         if let Some(id) = teardown.consumers.pop_front() {
-            return self.stop_consumer(id);
+            return self.take_off_queue(id, &mut teardown.stopped);
+        }
+        if !teardown.stopped.is_empty() {
+            let stopped = std::mem::take(&mut teardown.stopped);
+            teardown.unsent = self.take_unsent(stopped);
+            return;
+        }
+        if let Some(unsent) = teardown.unsent.pop_front() {
+            return self.put_back_unsent(&unsent.queue, unsent.no_ack, &unsent.letters);
         }
         if let Some(mut entry) = teardown.deliveries.first_entry() {
             let deliveries = entry.get_mut();
@@ -156,6 +186,34 @@ impl Connection {
             let vhost = self.open_vhost_handle();
             let Ok(_messages) = self.remove_queue(&vhost, &queue, |_| Ok::<(), std::convert::Infallible>(()));
         }
+    }
+
+    /// A consumer is handed nothing more. What it was handed is looked for once for all of them,
+    /// because they may be many and have much in the mail.
+    fn take_off_queue(&mut self, id: SourceId, stopped: &mut Vec<SourceId>) {
+        let Some(source) = self.sources.find(id) else { return };
+        let Some(slot) = source.slot.take() else { return };
+        let queue = Arc::clone(&source.queue);
+        stopped.push(id);
+        if queue.remove_consumer(slot) {
+            self.remove_abandoned_queue(&queue);
+        }
+    }
+
+    /// Takes what consumers were handed out of the mail, and lets go of the consumers.
+    fn take_unsent(&mut self, mut stopped: Vec<SourceId>) -> VecDeque<Unsent> {
+        stopped.sort_unstable();
+        let mut letters = self.retract(|source| stopped.binary_search(&source).is_ok());
+        letters.sort_by_key(|(source, _)| *source);
+        let unsent = letters.chunk_by(|(one, _), (other, _)| one == other).map(|run| {
+            let source = self.sources.of(run[0].0);
+            Unsent { queue: Arc::clone(&source.queue), no_ack: source.no_ack, letters: run.to_vec() }
+        });
+        let unsent = unsent.collect();
+        for id in stopped {
+            self.sources.tidy(id);
+        }
+        unsent
     }
 
     fn torn_down(&mut self, then: Then) {
