@@ -221,12 +221,6 @@ impl Channel {
         };
         self.unacked.len() + transacted + usize::from(self.begun.is_some())
     }
-
-    pub(super) fn take_unacked(&mut self, tag: u64) -> Held {
-        let held = self.unacked.remove(&tag).expect("the caller looked the tag up");
-        self.shared_limit.held -= u64::from(held.counts_in_limit);
-        held
-    }
 }
 
 /// Where a message goes, and what came of it there.

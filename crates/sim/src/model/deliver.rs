@@ -122,7 +122,7 @@ impl Model {
         if self.queue(queue).is_first(position) || is_sampled && !id.is_multiple_of(SAMPLED_OF) {
             return Ok(());
         }
-        let elsewhere = self.hidden_elsewhere(queue, consumer);
+        let elsewhere = self.hidden_elsewhere(queue, consumer).max;
         if elsewhere >= self.queue(queue).all() {
             return Ok(());
         }

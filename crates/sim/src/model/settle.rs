@@ -7,6 +7,7 @@ use leveret_wire::{Method, ReplyCode};
 use super::{
     ChannelKey, ConsumerKey, Model, QueueKey,
     connection::{Held, HeldSettle, Mode},
+    hidden::Range,
     queue::Waiting,
     turn::Turn,
     verdict::{Outcome, Verdict},
@@ -52,44 +53,48 @@ impl Model {
     }
 
     fn settle_tags(&mut self, key: ChannelKey, tags: &[u64], requeue: bool) {
-        let mut settled = Vec::new();
-        for tag in tags {
-            if !self.channel(key).unacked.contains_key(tag) {
-                continue;
-            }
-            let held = self.channel_mut(key).take_unacked(*tag);
-            if let Some(consumer) = held.consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
-                consumer.unacked -= 1;
-            }
-            settled.push(held);
-        }
+        let unacked = &mut self.channel_mut(key).unacked;
+        let settled: Vec<Held> = tags.iter().filter_map(|tag| unacked.remove(tag)).collect();
         if requeue {
-            return self.put_back(settled);
+            self.put_back(&settled);
         }
-        for _ in settled {
-            self.counts.note(Event::Ack);
+        for held in &settled {
+            self.give_back_credit(key, held);
+            if !requeue {
+                self.counts.note(Event::Ack);
+            }
         }
     }
 
-    /// Deliveries go back to where they stood.
-    pub(super) fn put_back(&mut self, deliveries: Vec<Held>) {
-        let mut sources: BTreeMap<QueueKey, BTreeSet<Option<ConsumerKey>>> = BTreeMap::new();
+    fn give_back_credit(&mut self, key: ChannelKey, held: &Held) {
+        self.channel_mut(key).shared_limit.held -= u64::from(held.counts_in_limit);
+        if let Some(consumer) = held.consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
+            consumer.unacked -= 1;
+        }
+    }
+
+    /// Deliveries go back to where they stood. Limits are kept before anybody who has credit by
+    /// that is handed any of them.
+    pub(super) fn put_back(&mut self, deliveries: &[Held]) {
+        let mut queues: BTreeMap<QueueKey, (Range, BTreeSet<Option<ConsumerKey>>)> = BTreeMap::new();
+        for held in deliveries {
+            if self.queues.contains_key(&held.queue) {
+                let hidden = self.hidden(held.queue);
+                let (_, sources) = queues.entry(held.queue).or_insert_with(|| (hidden, BTreeSet::new()));
+                sources.insert(held.consumer);
+            }
+        }
         for held in deliveries {
             self.counts.note(Event::Requeue);
-            sources.entry(held.queue).or_default().insert(held.consumer);
-            self.put_back_one(&held, false);
+            self.put_back_one(held, false);
         }
-        for (key, sources) in sources {
+        for (key, (hidden, sources)) in queues {
             let Some(queue) = self.queues.get_mut(&key).filter(|queue| !queue.dead) else { continue };
-            // Consumer by consumer, in an order that is the broker's own: what is dropped between
-            // them depends on it, if messages differ in size.
-            if sources.len() > 1 && queue.limits.octets_max.is_some() {
-                queue.doubt_all();
-            }
-            if self.hidden(key).max > 0 {
-                self.queue_mut(key).scrambled = true;
-            }
-            self.drop_head(key);
+            queue.scrambled |= sources.len() > 1 || hidden.max > 0;
+            // Consumer by consumer, in an order that is the broker's own: how many are handed out
+            // before the last one's are back depends on it.
+            let max = if sources.len() > 1 { u64::MAX } else { hidden.max };
+            self.drop_head_behind(key, Range { max, ..hidden });
         }
     }
 

@@ -73,11 +73,9 @@ impl Model {
         for consumer in consumers {
             self.stop_consumer(consumer);
         }
-        let mut unacked = Vec::new();
-        for key in keys {
-            unacked.extend(self.channels.remove(key).into_iter().flat_map(|channel| channel.unacked));
-        }
-        self.put_back(unacked.into_iter().map(|(_, held)| held).collect());
+        let channels = keys.iter().filter_map(|key| self.channels.remove(key));
+        let unacked: Vec<Held> = channels.flat_map(|channel| channel.unacked.into_values()).collect();
+        self.put_back(&unacked);
     }
 
     fn begin_going(&mut self, key: ChannelKey) {
