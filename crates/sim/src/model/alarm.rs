@@ -10,7 +10,7 @@ impl Model {
     pub(super) fn published(&self, turn: &mut Turn<'_>) {
         let first = !std::mem::replace(&mut turn.published, true);
         // Later in a turn the alarm may have come or gone by what the turn itself did.
-        turn.must_block |= first && !turn.freed && turn.circumstances.was_alarmed;
+        turn.must_block |= first && !turn.may_have_freed && turn.circumstances.was_alarmed;
     }
 
     pub(super) fn hear_blocked(&mut self, turn: &mut Turn<'_>) -> Checked {

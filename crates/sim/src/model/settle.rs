@@ -24,7 +24,6 @@ impl Model {
         (tag, multiple): (u64, bool),
         requeue: bool,
     ) -> Checked {
-        turn.freed = true;
         let tags = self.named_tags(key, tag, multiple);
         let verdict = Verdict::unless(&[(tags.is_none(), ReplyCode::PreconditionFailed)]);
         if let Outcome::Refused = self.outcome(turn, key.1, method.ids(), None, verdict)? {
@@ -125,7 +124,6 @@ impl Model {
         if let Outcome::Refused = self.outcome(turn, key.1, method.ids(), answer, verdict)? {
             return Ok(());
         }
-        turn.freed = true;
         let tags = self.named_tags(key, 0, true).unwrap_or_default();
         self.settle_tags(key, &tags, true);
         Ok(())
@@ -142,7 +140,6 @@ impl Model {
         };
         let (publishes, settles) = (std::mem::take(publishes), std::mem::take(settles));
         self.counts.note(Event::TxCommit);
-        turn.freed = true;
         // Either could be first; the broker makes room before it publishes.
         for held in settles {
             self.settle_tags(key, &held.tags, held.requeue);

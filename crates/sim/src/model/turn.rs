@@ -52,8 +52,8 @@ pub(super) struct Turn<'a> {
     pub(super) published: bool,
     /// A part of a message came.
     pub(super) began_content: bool,
-    /// Something was done that may have freed memory.
-    pub(super) freed: bool,
+    /// Something else than publishing was done, which may have freed memory.
+    pub(super) may_have_freed: bool,
     pub(super) must_block: bool,
     /// In a turn without input: whether there is more to do.
     pub(super) more: Option<bool>,
@@ -79,7 +79,7 @@ impl<'a> Turn<'a> {
             appends: 0,
             published: false,
             began_content: false,
-            freed: false,
+            may_have_freed: false,
             must_block: false,
             more: None,
         }
