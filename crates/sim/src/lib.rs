@@ -20,6 +20,7 @@ pub mod trace;
 
 mod auditor;
 mod link;
+mod rest;
 mod world;
 
 use std::{borrow::Cow, fmt};

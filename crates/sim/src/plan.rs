@@ -130,6 +130,8 @@ pub struct Plan {
     pub piece_octets_max: usize,
     /// In so many of a thousand moments that could be, a socket is cut.
     pub cut_permille: u64,
+    /// In so many of a thousand moments that could be, a client with heartbeats falls silent.
+    pub loss_permille: u64,
     /// How many of a hundred clients want heartbeats.
     pub heartbeat_percent: u64,
     /// How many of a hundred clients stop reading now and then.
@@ -158,7 +160,8 @@ impl Plan {
             window_octets: *random.pick(&[200, 5_000, 60_000]),
             piece_octets_max: if floods { 200_000 } else { *random.pick(&[40, 2_000, 200_000]) },
             cut_permille: *random.pick(&[0, 2, 8]),
-            heartbeat_percent: *random.pick(&[0, 0, 50]),
+            loss_permille: *random.pick(&[0, 2, 5]),
+            heartbeat_percent: *random.pick(&[0, 50, 100]),
             deaf_percent: *random.pick(&[0, 0, 40]),
             prefetch_max: *random.pick(&[1, 3, 10]),
             shared_prefetch_percent: *random.pick(&[10, 40, 90]),

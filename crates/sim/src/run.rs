@@ -154,7 +154,7 @@ fn role(world: &mut World) -> Role {
     }
 }
 
-/// Now and then time passes, a client stops reading, or a socket is cut.
+/// Now and then time passes, a client stops reading or falls silent, or a socket is cut.
 fn disturb(world: &mut World) -> Checked {
     if world.random.percent(3) {
         let millis = *world.random.pick(&[1, 5, 20, 100, 450, 450]);
@@ -164,18 +164,21 @@ fn disturb(world: &mut World) -> Checked {
     if world.links[at].key.0 == World::AUDITOR {
         return Ok(());
     }
-    let goes_deaf = world.random.percent(2);
-    let client = &mut world.links[at].client;
-    if client.goes_deaf && goes_deaf {
-        client.is_deaf = !client.is_deaf;
+    let World { links, random, plan, .. } = &mut *world;
+    let link = &mut links[at];
+    if link.client.goes_deaf && random.percent(2) {
+        link.client.is_deaf = !link.client.is_deaf;
     }
-    if world.random.below(1_000) < usize::try_from(world.plan.cut_permille).unwrap_or(0) {
-        if world.random.percent(50) {
-            return world.cut(at);
-        }
-        let World { links, random, .. } = world;
-        links[at].die_sending(random);
+    if link.client.beats() && random.permille(plan.loss_permille) {
+        link.lose(random);
     }
+    if !random.permille(plan.cut_permille) {
+        return Ok(());
+    }
+    if random.percent(50) {
+        return world.cut(at);
+    }
+    links[at].die_sending(random);
     Ok(())
 }
 

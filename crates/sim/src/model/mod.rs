@@ -16,6 +16,7 @@ mod consume;
 mod deliver;
 mod exchanges;
 mod handshake;
+mod hear;
 mod hidden;
 mod limits;
 mod publish;
