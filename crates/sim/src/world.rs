@@ -90,7 +90,11 @@ impl World {
     pub(crate) fn take(&mut self, at: usize, step: Step, octets: Option<usize>) -> Checked {
         let octets = octets.unwrap_or_else(|| 1 + self.random.size(self.plan.piece_octets_max));
         let key = self.links[at].key;
-        self.trace.step(format_args!("{:>3} {step:?} {octets}", key.0));
+        match step {
+            Step::Advance | Step::Act => self.trace.step(format_args!("{:>3} {step:?}", key.0)),
+            _ if octets == usize::MAX => self.trace.step(format_args!("{:>3} {step:?} all", key.0)),
+            _ => self.trace.step(format_args!("{:>3} {step:?} {octets}", key.0)),
+        }
         match step {
             Step::Advance => self.advance(at),
             Step::Receive => self.receive(at, octets),
