@@ -6,7 +6,7 @@ use client::{Client, FRAME_OCTETS_MAX};
 use leveret_broker::engine::Config;
 use leveret_wire::{
     ContentHeader, FrameKind, Method, decode_frame,
-    method::{basic, connection},
+    method::{basic, connection, tx},
     write_body_frames, write_frame,
 };
 
@@ -110,4 +110,21 @@ fn a_connection_that_is_closed_for_memory_says_why() {
         panic!("it said {said:?}")
     };
     assert!(reply_text.to_string().starts_with("RESOURCE_ERROR - "), "{reply_text}");
+}
+
+fn raise_alarm(publisher: &mut Client) {
+    while !publisher.engine.is_alarmed() {
+        publisher.connection.receive(&publish(KIB, &[b'b'; KIB]), Client::NOW);
+    }
+}
+
+#[test]
+fn one_that_holds_too_much_is_closed_though_it_says_nothing_more() {
+    let config = Config { message_octets_max: KIB as u64, ..config(10 * KIB) };
+    let [mut publisher, mut holder] = Client::several(config);
+    holder.call(1, tx::Select {});
+    holder.send(&[publish(KIB, &[b'b'; KIB]), publish(KIB, &[b'b'; KIB])].concat());
+    raise_alarm(&mut publisher);
+    while holder.connection.advance(Client::NOW) {}
+    assert_eq!(close_code(&holder.take_said()), Some(506));
 }

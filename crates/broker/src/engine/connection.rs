@@ -364,7 +364,8 @@ impl Connection {
         if self.disconnected {
             self.clear_output();
         }
-        self.publishes.is_flushing() || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
+        let more_to_settle = self.publishes.is_flushing() || self.failure.is_some();
+        more_to_settle || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }
 }
 
