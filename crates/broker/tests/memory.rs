@@ -3,7 +3,7 @@
 mod client;
 
 use client::{Client, FRAME_OCTETS_MAX};
-use leveret_broker::engine::Config;
+use leveret_broker::{Now, engine::Config};
 use leveret_wire::{
     ContentHeader, FrameKind, Method, decode_frame,
     method::{basic, connection, tx},
@@ -127,4 +127,25 @@ fn one_that_holds_too_much_is_closed_though_it_says_nothing_more() {
     raise_alarm(&mut publisher);
     while holder.connection.advance(Client::NOW) {}
     assert_eq!(close_code(&holder.take_said()), Some(506));
+}
+
+/// Whether a client that began a message at 1 ms and said nothing since is gone by then.
+fn is_gone_at(millis: u64) -> bool {
+    let at = |monotonic_millis| Now { monotonic_millis, ..Client::NOW };
+    let [mut publisher] = Client::several(config(10 * KIB));
+    let mut silent = publisher.beside(1);
+    silent.send(&publish(500, &[b'b'; 100]));
+    for millis in [501, 1_001, 1_501] {
+        silent.connection.advance(at(millis));
+        silent.take_said();
+    }
+    raise_alarm(&mut publisher);
+    silent.connection.advance(at(millis));
+    silent.connection.is_disconnected()
+}
+
+#[test]
+fn one_that_fell_silent_in_a_message_goes_though_memory_is_short() {
+    assert!(!is_gone_at(2_000), "it has two intervals");
+    assert!(is_gone_at(2_001));
 }

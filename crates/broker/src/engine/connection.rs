@@ -358,9 +358,10 @@ impl Connection {
         self.run_frees();
         self.answers_wait &= self.output.is_full();
         let more_mail = self.read_mail();
+        // Before it may be blocked, which would excuse the silence until now.
+        self.look_at_clock();
         self.count_held();
         self.look_at_alarm();
-        self.look_at_clock();
         if self.disconnected {
             self.clear_output();
         }
