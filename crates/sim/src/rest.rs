@@ -13,6 +13,9 @@ use crate::{
 /// Rounds in which everything has to come to rest.
 const ROUNDS_MAX: usize = 200_000;
 
+/// How often everybody acknowledges everything before all is compared.
+const CATCH_UP_PERCENT: u64 = 40;
+
 impl World {
     /// Everything that is under way arrives, everybody reads and nobody does anything new.
     pub(crate) fn settle(&mut self) -> Checked {
@@ -20,11 +23,23 @@ impl World {
             link.client.is_deaf = false;
         }
         self.rest()?;
+        if self.random.percent(CATCH_UP_PERCENT) {
+            self.catch_up()?;
+        }
         while self.engine.is_alarmed() && self.relieve()? {
             self.rest()?;
         }
         let facts = self.facts();
         self.model.check_quiet(&facts)
+    }
+
+    /// All consumers have the credit that they asked for, and get what there is for it.
+    fn catch_up(&mut self) -> Checked {
+        for link in &mut self.links {
+            link.client.catch_up();
+            link.post();
+        }
+        self.rest()
     }
 
     /// Goes on until nothing is left to do but to wait.
