@@ -73,16 +73,21 @@ impl Model {
         (sure && hidden.min == hidden.max && (hidden.max == 0 || !queue.scrambled)).then_some(hidden.max)
     }
 
+    fn drops_head(&self, key: QueueKey) -> bool {
+        let limits = self.queue(key).limits;
+        limits.overflow == Overflow::DropHead && !limits.is_none()
+    }
+
     /// Messages beyond the limit go from the head, behind what is handed out by now.
-    pub(super) fn drop_head(&mut self, key: QueueKey) {
-        let hidden = self.hidden(key);
-        self.drop_head_behind(key, hidden);
+    fn drop_head(&mut self, key: QueueKey) {
+        if self.drops_head(key) {
+            self.drop_head_behind(key, self.hidden(key));
+        }
     }
 
     /// Messages beyond the limit go from the head, where so many were handed out.
     pub(super) fn drop_head_behind(&mut self, key: QueueKey, hidden: Range) {
-        let limits = self.queue(key).limits;
-        if limits.overflow != Overflow::DropHead || limits.is_none() {
+        if !self.drops_head(key) {
             return;
         }
         match self.exactly(key, hidden) {

@@ -75,19 +75,18 @@ impl Model {
     /// Deliveries go back to where they stood. Limits are kept before anybody who has credit by
     /// that is handed any of them.
     pub(super) fn put_back(&mut self, deliveries: &[Held]) {
-        let mut queues: BTreeMap<QueueKey, (Range, BTreeSet<Option<ConsumerKey>>)> = BTreeMap::new();
+        let mut sources: BTreeMap<QueueKey, BTreeSet<Option<ConsumerKey>>> = BTreeMap::new();
         for held in deliveries {
-            if self.queues.contains_key(&held.queue) {
-                let hidden = self.hidden(held.queue);
-                let (_, sources) = queues.entry(held.queue).or_insert_with(|| (hidden, BTreeSet::new()));
-                sources.insert(held.consumer);
-            }
+            sources.entry(held.queue).or_default().insert(held.consumer);
         }
+        sources.retain(|queue, _| self.queues.contains_key(queue));
+        let queues: Vec<_> =
+            sources.into_iter().map(|(key, sources)| (key, sources, self.hidden(key))).collect();
         for held in deliveries {
             self.counts.note(Event::Requeue);
             self.put_back_one(held, false);
         }
-        for (key, (hidden, sources)) in queues {
+        for (key, sources, hidden) in queues {
             let Some(queue) = self.queues.get_mut(&key).filter(|queue| !queue.dead) else { continue };
             queue.scrambled |= sources.len() > 1 || hidden.max > 0;
             // Consumer by consumer, in an order that is the broker's own: how many are handed out
