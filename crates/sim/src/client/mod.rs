@@ -211,7 +211,8 @@ impl Client {
     /// Whether it gives signs of life as time passes.
     #[must_use]
     pub const fn beats(&self) -> bool {
-        self.heartbeat_seconds > 0 && !self.is_deaf && !self.is_lost
+        let is_there = !self.is_deaf && !self.is_lost && !matches!(self.state, State::Over);
+        self.heartbeat_seconds > 0 && is_there
     }
 
     /// Asks for the end.
