@@ -87,6 +87,17 @@ fn what_only_an_unread_output_holds_is_counted() {
 }
 
 #[test]
+fn what_is_copied_out_ends_the_alarm_though_the_peer_does_not_read() {
+    let [mut publisher, mut consumer] = Client::several(config(6 * KIB));
+    let consume = basic::Consume { queue: "q".into(), no_ack: true, ..Default::default() };
+    consumer.call(1, consume);
+    raise_alarm(&mut publisher);
+    consumer.connection.advance(Client::NOW);
+    assert_eq!(consumer.engine.memory_octets(), 0);
+    assert!(!consumer.engine.is_alarmed(), "nobody else would say that it is over");
+}
+
+#[test]
 fn what_an_output_held_is_given_back_when_its_peer_goes() {
     let [mut publisher, mut consumer] = Client::several(config(256 * KIB));
     let consume = basic::Consume { queue: "q".into(), no_ack: true, ..Default::default() };
