@@ -13,7 +13,7 @@ use crate::{
     Checked, Counts, Violation,
     client::Role,
     ensure,
-    model::Model,
+    model::{BrokerLimits, Model},
     plan::Plan,
     random::{Random, SeededEntropy},
     trace::Trace,
@@ -147,8 +147,12 @@ fn begin(seed: u64, settings: Settings) -> World {
         memory_watermark_octets: plan.memory_watermark_octets,
         ..Config::default()
     };
+    let model = Model::new(BrokerLimits {
+        message_octets_max: config.message_octets_max,
+        channel_max: config.channel_max,
+        memory_watermark_octets: config.memory_watermark_octets,
+    });
     let engine = Engine::new(config, Box::new(SeededEntropy(random.fork())));
-    let model = Model::new(MESSAGE_OCTETS_MAX as u64, CHANNEL_MAX);
     World::new(engine, plan, random, model, Trace::new(settings.story))
 }
 

@@ -120,6 +120,7 @@ impl Model {
         self.take_input(&mut turn, taken)?;
         self.hear_rest(&mut turn)?;
         self.check_blocked(&turn)?;
+        self.look_at_memory(&turn);
         if turn.appends > TURN_APPENDS_SURE && circumstances.is_paused {
             self.expect_batch(key);
         }
@@ -143,6 +144,7 @@ impl Model {
         self.go_on_taking_down(key, more);
         self.hear_rest(&mut turn)?;
         self.check_clock(&turn)?;
+        self.look_at_memory(&turn);
         if !more && !circumstances.is_full {
             self.drained(key)?;
         }
