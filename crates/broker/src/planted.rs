@@ -4,9 +4,32 @@
 //! `planted-bugs`, which nothing but the simulation's tests turns on, `is` is false at compile
 //! time and the hooks are gone. Invariant: a bug is planted for one thread, and for no other.
 
-/// A mistake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bug {
+macro_rules! bugs {
+    ($(#[doc = $text:literal] $name:ident,)*) => {
+        /// A mistake.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Bug { $(#[doc = $text] $name),* }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// What it is called.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name)),* }
+            }
+
+            /// What is wrong with it.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text.trim_ascii()),* }
+            }
+        }
+    };
+}
+
+bugs! {
     /// A connection that was woken once is not woken again.
     LostWakeUp,
     /// Exclusive queues stay when their connection's socket is cut.
@@ -43,30 +66,6 @@ pub enum Bug {
     RollbackKeepsPublishes,
     /// A publisher whose alarm came back before it looked is not woken when it clears.
     AlarmForgetsWaiting,
-}
-
-impl Bug {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::LostWakeUp,
-        Self::ExclusiveQueueLeaked,
-        Self::ConfirmOverHole,
-        Self::CreditLostOnCancel,
-        Self::MarkerLost,
-        Self::RequeueToTail,
-        Self::RedeliveredNotSet,
-        Self::StaleRoute,
-        Self::ReferenceLeaked,
-        Self::ReferenceReleasedTwice,
-        Self::LateFlush,
-        Self::ReturnAfterConfirm,
-        Self::UnblockedNotSent,
-        Self::CancelNotSent,
-        Self::AutoDeleteForgotten,
-        Self::LimitOffByOne,
-        Self::RollbackKeepsPublishes,
-        Self::AlarmForgetsWaiting,
-    ];
 }
 
 /// Whether the bug is planted.

@@ -3,10 +3,10 @@
 mod client;
 
 use client::{Client, FRAME_OCTETS_MAX};
-use leveret_broker::engine::Config;
+use leveret_broker::{Now, engine::Config};
 use leveret_wire::{
     ContentHeader, FrameKind, Method, decode_frame,
-    method::{basic, connection},
+    method::{basic, connection, queue, tx},
     write_body_frames, write_frame,
 };
 
@@ -18,8 +18,12 @@ fn config(watermark_octets: usize) -> Config {
 
 /// A publish to `q` that announces `body_octets` and brings `body`.
 fn publish(body_octets: usize, body: &[u8]) -> Vec<u8> {
+    publish_to("q", body_octets, body)
+}
+
+fn publish_to(queue: &str, body_octets: usize, body: &[u8]) -> Vec<u8> {
     let mut octets = Vec::new();
-    let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+    let publish = basic::Publish { routing_key: queue.into(), ..Default::default() };
     Method::from(publish).write_frame(1, &mut octets);
     let header = ContentHeader {
         class_id: basic::CLASS_ID,
@@ -62,10 +66,7 @@ fn messages_under_way_do_not_wait_for_one_another() {
     for client in [&mut one, &mut other] {
         assert_eq!(close_code(&client.send(&body(100 * KIB))), None);
     }
-    let declared = one.call(
-        1,
-        leveret_wire::method::queue::Declare { queue: "q".into(), passive: true, ..Default::default() },
-    );
+    let declared = one.call(1, queue::Declare { queue: "q".into(), passive: true, ..Default::default() });
     let (frame, _) = decode_frame(&declared, FRAME_OCTETS_MAX).unwrap().unwrap();
     let Method::QueueDeclareOk(declared) = Method::decode(frame.payload).unwrap() else { panic!() };
     assert_eq!(declared.message_count, 2);
@@ -84,6 +85,33 @@ fn what_only_an_unread_output_holds_is_counted() {
     consumer.take_said();
     assert_eq!(consumer.engine.memory_octets(), 0);
     assert!(!consumer.engine.is_alarmed(), "nobody else would say that it is over");
+}
+
+#[test]
+fn what_is_copied_out_ends_the_alarm_though_the_peer_does_not_read() {
+    let [mut publisher, mut consumer] = Client::several(config(6 * KIB));
+    let consume = basic::Consume { queue: "q".into(), no_ack: true, ..Default::default() };
+    consumer.call(1, consume);
+    raise_alarm(&mut publisher);
+    consumer.connection.advance(Client::NOW);
+    assert_eq!(consumer.engine.memory_octets(), 0);
+    assert!(!consumer.engine.is_alarmed(), "nobody else would say that it is over");
+}
+
+#[test]
+fn a_chunk_that_is_rewritten_while_an_output_holds_it_is_counted_twice() {
+    let [mut publisher, mut consumer] = Client::several(config(55 * KIB));
+    publisher.call(1, queue::Declare { queue: "kept".into(), ..Default::default() });
+    let consume = basic::Consume { queue: "q".into(), no_ack: true, ..Default::default() };
+    consumer.call(1, consume);
+    let message = |queue| publish_to(queue, 5 * KIB, &[b'b'; 5 * KIB]);
+    publisher.send(&[[message("kept"), message("kept")].concat(), message("q").repeat(8)].concat());
+    assert!(!publisher.engine.is_alarmed());
+    consumer.connection.advance(Client::NOW);
+    assert!(publisher.engine.memory_octets() > 55 * KIB as u64);
+    assert!(publisher.engine.is_alarmed());
+    consumer.take_said();
+    assert!(!publisher.engine.is_alarmed());
 }
 
 #[test]
@@ -110,4 +138,42 @@ fn a_connection_that_is_closed_for_memory_says_why() {
         panic!("it said {said:?}")
     };
     assert!(reply_text.to_string().starts_with("RESOURCE_ERROR - "), "{reply_text}");
+}
+
+fn raise_alarm(publisher: &mut Client) {
+    while !publisher.engine.is_alarmed() {
+        publisher.connection.receive(&publish(KIB, &[b'b'; KIB]), Client::NOW);
+    }
+}
+
+#[test]
+fn one_that_holds_too_much_is_closed_though_it_says_nothing_more() {
+    let config = Config { message_octets_max: KIB as u64, ..config(10 * KIB) };
+    let [mut publisher, mut holder] = Client::several(config);
+    holder.call(1, tx::Select {});
+    holder.send(&[publish(KIB, &[b'b'; KIB]), publish(KIB, &[b'b'; KIB])].concat());
+    raise_alarm(&mut publisher);
+    while holder.connection.advance(Client::NOW) {}
+    assert_eq!(close_code(&holder.take_said()), Some(506));
+}
+
+/// Whether a client that began a message at 1 ms and said nothing since is gone by then.
+fn is_gone_at(millis: u64) -> bool {
+    let at = |monotonic_millis| Now { monotonic_millis, ..Client::NOW };
+    let [mut publisher] = Client::several(config(10 * KIB));
+    let mut silent = publisher.beside(1);
+    silent.send(&publish(500, &[b'b'; 100]));
+    for millis in [501, 1_001, 1_501] {
+        silent.connection.advance(at(millis));
+        silent.take_said();
+    }
+    raise_alarm(&mut publisher);
+    silent.connection.advance(at(millis));
+    silent.connection.is_disconnected()
+}
+
+#[test]
+fn one_that_fell_silent_in_a_message_goes_though_memory_is_short() {
+    assert!(!is_gone_at(2_000), "it has two intervals");
+    assert!(is_gone_at(2_001));
 }

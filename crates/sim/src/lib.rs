@@ -4,7 +4,8 @@
 //! One seed decides everything: which connection goes next, how many octets arrive, what a
 //! client does, when it stops reading, when its socket is cut and what the clock shows. The same
 //! seed gives the same run. There is no I/O, no clock and no thread here. The model is written
-//! from the protocol's rules and shares no code with the engine but the codec.
+//! from the protocol's rules and shares nothing with the engine but the codec and the number of
+//! messages in a window.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod trace;
 
 mod auditor;
 mod link;
+mod rest;
 mod world;
 
 use std::{borrow::Cow, fmt};

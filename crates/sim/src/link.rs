@@ -108,8 +108,8 @@ impl Link {
         let input = self.pipe.up_octets() > 0 || self.pipe.is_whole() || self.is_closed;
         let receives = !self.due && input && self.connection.reading() == Reading::Now;
         let writes = !self.connection.output().is_empty() && self.pipe.takes_octets();
-        let reads = self.pipe.down_octets() > 0 && !self.client.is_deaf;
-        let acts = self.client.state == crate::client::State::Running;
+        let reads = self.pipe.down_octets() > 0 && !self.client.is_deaf && !self.client.is_lost;
+        let acts = self.client.state == crate::client::State::Running && !self.client.is_lost;
         [
             (is_due, Step::Advance),
             (receives, Step::Receive),
@@ -127,6 +127,12 @@ impl Link {
         let said = std::mem::take(&mut self.client.out);
         self.pipe.send(&said);
         self.is_closed |= self.client.state == crate::client::State::Over;
+    }
+
+    /// The client's machine is gone, and some of what it sent; its socket stays open.
+    pub(crate) fn lose(&mut self, random: &mut Random) {
+        self.client.is_lost = true;
+        self.pipe.lose_end(random);
     }
 
     /// The client dies while it sends.

@@ -75,14 +75,36 @@ const LIKINGS: [(u64, Act); 29] = [
     (1, Act::CloseConnection),
 ];
 
-/// What a run may be about, and how much more of what it has then.
-const FOCUSES: [&[(u64, Act)]; 5] = [
-    &[],
-    &[],
-    &[(3, Act::Consume), (6, Act::Cancel), (5, Act::Qos), (4, Act::Burst)],
-    &[(6, Act::SelectTransaction), (3, Act::Commit), (2, Act::RollBack), (2, Act::Settle)],
-    &[(4, Act::Burst), (6, Act::SelectConfirms), (2, Act::Consume), (3, Act::Requeue)],
-];
+/// What a run may be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Focus {
+    Anything,
+    Consumers,
+    Transactions,
+    Confirms,
+    /// The memory alarm comes and goes.
+    Memory,
+}
+
+impl Focus {
+    const ALL: [Self; 6] =
+        [Self::Anything, Self::Anything, Self::Consumers, Self::Transactions, Self::Confirms, Self::Memory];
+
+    /// How much more of what it has then.
+    const fn factors(self) -> &'static [(u64, Act)] {
+        match self {
+            Self::Anything => &[],
+            Self::Consumers => &[(3, Act::Consume), (6, Act::Cancel), (5, Act::Qos), (4, Act::Burst)],
+            Self::Transactions => {
+                &[(6, Act::SelectTransaction), (3, Act::Commit), (2, Act::RollBack), (2, Act::Settle)]
+            }
+            Self::Confirms => {
+                &[(4, Act::Burst), (6, Act::SelectConfirms), (2, Act::Consume), (3, Act::Requeue)]
+            }
+            Self::Memory => &[(3, Act::Burst), (3, Act::SettleMany), (6, Act::Purge), (2, Act::Consume)],
+        }
+    }
+}
 
 /// How a queue of a shared name is declared.
 #[derive(Debug, Clone)]
@@ -130,6 +152,8 @@ pub struct Plan {
     pub piece_octets_max: usize,
     /// In so many of a thousand moments that could be, a socket is cut.
     pub cut_permille: u64,
+    /// In so many of a thousand moments that could be, a client with heartbeats falls silent.
+    pub loss_permille: u64,
     /// How many of a hundred clients want heartbeats.
     pub heartbeat_percent: u64,
     /// How many of a hundred clients stop reading now and then.
@@ -138,6 +162,8 @@ pub struct Plan {
     pub prefetch_max: u64,
     /// How many of a hundred of them are for whole channels.
     pub shared_prefetch_percent: u64,
+    /// How many of a hundred consumers are cancelled as soon as they are started.
+    pub regret_percent: u64,
     /// Whether the broker is stopped in the middle of everything.
     pub ends_abruptly: bool,
 }
@@ -146,31 +172,43 @@ impl Plan {
     /// The plan of a run.
     pub fn new(random: &mut Random, clients: Option<usize>) -> Self {
         let floods = random.percent(14);
-        let watermarks = [u64::MAX, u64::MAX, 4_000, 20_000, 100_000];
+        let focus = *random.pick(&Focus::ALL);
+        let (memory_watermark_octets, body_octets_max) = memory(random, focus, floods);
         Self {
             clients: clients.unwrap_or_else(|| 2 + random.below(5)),
             floods,
-            likings: likings(random),
+            likings: likings(random, focus),
             queues: (0..2 + random.below(4)).map(|_| queue_shape(random)).collect(),
             exchanges: (0..2 + random.below(4)).map(|_| exchange_shape(random)).collect(),
-            body_octets_max: *random.pick(&[20, 20, 200, 6_000, 40_000]),
-            memory_watermark_octets: if floods { u64::MAX } else { *random.pick(&watermarks) },
+            body_octets_max,
+            memory_watermark_octets,
             window_octets: *random.pick(&[200, 5_000, 60_000]),
             piece_octets_max: if floods { 200_000 } else { *random.pick(&[40, 2_000, 200_000]) },
             cut_permille: *random.pick(&[0, 2, 8]),
-            heartbeat_percent: *random.pick(&[0, 0, 50]),
+            loss_permille: *random.pick(&[0, 2, 5]),
+            heartbeat_percent: *random.pick(&[0, 50, 100]),
             deaf_percent: *random.pick(&[0, 0, 40]),
             prefetch_max: *random.pick(&[1, 3, 10]),
             shared_prefetch_percent: *random.pick(&[10, 40, 90]),
+            regret_percent: *random.pick(&[0, 5, 20]),
             ends_abruptly: random.percent(20),
         }
     }
 }
 
-fn likings(random: &mut Random) -> Vec<(u64, Act)> {
-    let focus = *random.pick(&FOCUSES);
+/// The watermark and the largest usual body.
+fn memory(random: &mut Random, focus: Focus, floods: bool) -> (u64, usize) {
+    if focus == Focus::Memory && !floods {
+        return *random.pick(&[(4_000, 400), (20_000, 2_000), (20_000, 6_000)]);
+    }
+    let watermark_octets = *random.pick(&[u64::MAX, u64::MAX, 4_000, 20_000, 100_000]);
+    let body_octets_max = *random.pick(&[20, 20, 200, 6_000, 40_000]);
+    (if floods { u64::MAX } else { watermark_octets }, body_octets_max)
+}
+
+fn likings(random: &mut Random, focus: Focus) -> Vec<(u64, Act)> {
     let liking = |(weight, act)| {
-        let more = focus.iter().find(|(_, other)| *other == act).map(|(factor, _)| *factor);
+        let more = focus.factors().iter().find(|(_, other)| *other == act).map(|(factor, _)| *factor);
         let factor = more.unwrap_or_else(|| *random.pick(&[0, 1, 1, 1, 3]));
         // Whatever a run dislikes, it has to be able to begin.
         let needed = matches!(act, Act::OpenChannel | Act::DeclareQueue | Act::Publish);

@@ -35,6 +35,11 @@ impl Random {
         self.0.u64(..100) < percent
     }
 
+    /// True in so many of a thousand cases.
+    pub fn permille(&mut self, permille: u64) -> bool {
+        self.0.u64(..1_000) < permille
+    }
+
     /// One of them.
     ///
     /// # Panics

@@ -6,12 +6,14 @@ use std::{
 };
 
 use leveret_broker::engine::{Config, Engine};
+#[cfg(feature = "planted-bugs")]
+use leveret_broker::planted::Bug;
 
 use crate::{
     Checked, Counts, Violation,
     client::Role,
     ensure,
-    model::Model,
+    model::{BrokerLimits, Model},
     plan::Plan,
     random::{Random, SeededEntropy},
     trace::Trace,
@@ -30,19 +32,28 @@ const STEPS_AFTER_STOP: usize = 500;
 const END_SECONDS_MAX: usize = 4;
 
 /// How to run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Steps before the end begins.
     pub steps: usize,
     /// Clients at a time; drawn from the seed if not given.
     pub clients: Option<usize>,
+    /// A mistake in the engine that the run is to find.
+    #[cfg(feature = "planted-bugs")]
+    pub bug: Option<Bug>,
     /// Whether everything that happens is written to standard error.
     pub story: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { steps: 5_000, clients: None, story: false }
+        Self {
+            steps: 5_000,
+            clients: None,
+            #[cfg(feature = "planted-bugs")]
+            bug: None,
+            story: false,
+        }
     }
 }
 
@@ -72,16 +83,28 @@ impl Failure {
     /// The command that shows it again.
     #[must_use]
     pub fn replay_command(&self) -> String {
-        let clients =
-            self.settings.clients.map_or_else(String::new, |clients| format!(" --clients {clients}"));
-        let (seed, steps) = (self.seed, self.settings.steps);
-        format!("cargo run -p leveret-sim -- --seed {seed} --steps {steps}{clients}")
+        let (default, settings) = (Settings::default(), self.settings);
+        #[cfg_attr(not(feature = "planted-bugs"), expect(unused_mut, reason = "bugs are a feature"))]
+        let mut build = String::new();
+        let mut arguments = format!("--seed {}", self.seed);
+        if settings.steps != default.steps {
+            arguments += &format!(" --steps {}", settings.steps);
+        }
+        if let Some(clients) = settings.clients {
+            arguments += &format!(" --clients {clients}");
+        }
+        #[cfg(feature = "planted-bugs")]
+        if let Some(bug) = settings.bug {
+            build += " --features planted-bugs";
+            arguments += &format!(" --bug {}", bug.name());
+        }
+        format!("cargo run -p leveret-sim{build} -- {arguments}")
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.trace)?;
+        writeln!(f, "the last steps, each with its connection:\n{}", self.trace)?;
         writeln!(f, "seed {}: {}", self.seed, self.text)?;
         write!(f, "replay: {}", self.replay_command())
     }
@@ -114,6 +137,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn begin(seed: u64, settings: Settings) -> World {
+    #[cfg(feature = "planted-bugs")]
+    leveret_broker::planted::plant(settings.bug);
     let mut random = Random::new(seed);
     let plan = Plan::new(&mut random, settings.clients);
     let config = Config {
@@ -122,8 +147,12 @@ fn begin(seed: u64, settings: Settings) -> World {
         memory_watermark_octets: plan.memory_watermark_octets,
         ..Config::default()
     };
+    let model = Model::new(BrokerLimits {
+        message_octets_max: config.message_octets_max,
+        channel_max: config.channel_max,
+        memory_watermark_octets: config.memory_watermark_octets,
+    });
     let engine = Engine::new(config, Box::new(SeededEntropy(random.fork())));
-    let model = Model::new(MESSAGE_OCTETS_MAX as u64, CHANNEL_MAX);
     World::new(engine, plan, random, model, Trace::new(settings.story))
 }
 
@@ -154,7 +183,7 @@ fn role(world: &mut World) -> Role {
     }
 }
 
-/// Now and then time passes, a client stops reading, or a socket is cut.
+/// Now and then time passes, a client stops reading or falls silent, or a socket is cut.
 fn disturb(world: &mut World) -> Checked {
     if world.random.percent(3) {
         let millis = *world.random.pick(&[1, 5, 20, 100, 450, 450]);
@@ -164,18 +193,21 @@ fn disturb(world: &mut World) -> Checked {
     if world.links[at].key.0 == World::AUDITOR {
         return Ok(());
     }
-    let goes_deaf = world.random.percent(2);
-    let client = &mut world.links[at].client;
-    if client.goes_deaf && goes_deaf {
-        client.is_deaf = !client.is_deaf;
+    let World { links, random, plan, .. } = &mut *world;
+    let link = &mut links[at];
+    if link.client.goes_deaf && random.percent(2) {
+        link.client.is_deaf = !link.client.is_deaf;
     }
-    if world.random.below(1_000) < usize::try_from(world.plan.cut_permille).unwrap_or(0) {
-        if world.random.percent(50) {
-            return world.cut(at);
-        }
-        let World { links, random, .. } = world;
-        links[at].die_sending(random);
+    if link.client.beats() && random.permille(plan.loss_permille) {
+        link.lose(random);
     }
+    if !random.permille(plan.cut_permille) {
+        return Ok(());
+    }
+    if random.percent(50) {
+        return world.cut(at);
+    }
+    links[at].die_sending(random);
     Ok(())
 }
 

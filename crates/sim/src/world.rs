@@ -10,14 +10,11 @@ use crate::{
     counts::Event,
     ensure,
     link::{Link, Step},
-    model::{Circumstances, Facts, Model},
+    model::{Circumstances, Model},
     plan::Plan,
     random::Random,
     trace::Trace,
 };
-
-/// Rounds in which everything has to come to rest.
-const ROUNDS_MAX: usize = 200_000;
 
 pub(crate) struct World {
     pub(crate) engine: Arc<Engine>,
@@ -93,7 +90,11 @@ impl World {
     pub(crate) fn take(&mut self, at: usize, step: Step, octets: Option<usize>) -> Checked {
         let octets = octets.unwrap_or_else(|| 1 + self.random.size(self.plan.piece_octets_max));
         let key = self.links[at].key;
-        self.trace.step(format_args!("{:>3} {step:?} {octets}", key.0));
+        match step {
+            Step::Advance | Step::Act => self.trace.step(format_args!("{:>3} {step:?}", key.0)),
+            _ if octets == usize::MAX => self.trace.step(format_args!("{:>3} {step:?} all", key.0)),
+            _ => self.trace.step(format_args!("{:>3} {step:?} {octets}", key.0)),
+        }
         match step {
             Step::Advance => self.advance(at),
             Step::Receive => self.receive(at, octets),
@@ -253,7 +254,7 @@ impl World {
             if link.deadline_millis().is_some_and(|at| at <= now_millis) {
                 link.set_due();
             }
-            if link.client.heartbeat_seconds > 0 && !link.client.is_deaf {
+            if link.client.beats() {
                 link.client.beat();
                 link.post();
             }
@@ -265,67 +266,6 @@ impl World {
         self.trace.step(format_args!("the broker stops"));
         self.is_stopping = true;
         self.engine.stop();
-    }
-
-    /// Everything that is under way arrives, everybody reads and nobody does anything new.
-    pub(crate) fn settle(&mut self) -> Checked {
-        for link in &mut self.links {
-            link.client.is_deaf = false;
-        }
-        self.rest()?;
-        while self.engine.is_alarmed() && self.relieve()? {
-            self.rest()?;
-        }
-        let facts = self.facts();
-        self.model.check_quiet(&facts)
-    }
-
-    /// Goes on until nothing is left to do but to wait.
-    pub(crate) fn rest(&mut self) -> Checked {
-        for _ in 0..ROUNDS_MAX {
-            if !self.round()? && !self.wait_for_slowed() {
-                return Ok(());
-            }
-        }
-        ensure!(false, "it never comes to rest");
-        Ok(())
-    }
-
-    fn round(&mut self) -> Checked<bool> {
-        let mut busy = false;
-        let mut at = 0;
-        while at < self.links.len() {
-            let step = self.links[at].steps().find(|step| *step != Step::Act);
-            match step {
-                Some(step) => {
-                    busy = true;
-                    let links = self.links.len();
-                    self.take(at, step, Some(usize::MAX))?;
-                    at += usize::from(self.links.len() == links);
-                }
-                None => at += 1,
-            }
-        }
-        Ok(busy)
-    }
-
-    /// Publishers that are read later have their time.
-    fn wait_for_slowed(&mut self) -> bool {
-        let now_millis = self.now.monotonic_millis;
-        let next = self.links.iter().filter_map(Link::is_slowed).min();
-        let Some(next) = next.filter(|next| *next > now_millis) else { return false };
-        self.pass(next - now_millis);
-        true
-    }
-
-    pub(crate) fn facts(&self) -> Facts {
-        Facts {
-            is_alarmed: self.engine.is_alarmed(),
-            memory_octets: self.engine.memory_octets(),
-            chunk_count: self.engine.chunk_count(),
-            queue_count: self.engine.queue_count(),
-            paused: self.links.iter().filter(|link| link.is_paused()).map(|link| link.key).collect(),
-        }
     }
 
     pub(crate) fn link_of(&mut self, number: u32) -> Option<&mut Link> {

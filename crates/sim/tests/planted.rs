@@ -3,32 +3,29 @@
 //! This is the test of the simulation itself. A bug that it stops finding means that it has
 //! stopped looking.
 
-use std::panic;
-
-use leveret_broker::planted::{Bug, plant};
-use leveret_sim::{Settings, run};
+use leveret_broker::planted::Bug;
+use leveret_sim::{Failure, Settings, run};
 
 /// Seeds in which a bug has to show itself.
 const SEEDS: u64 = 200;
 
-/// Plants the bug and looks for it; returns the seed that shows it and what it looks like.
-fn find(bug: Bug) -> Option<(u64, String)> {
-    plant(Some(bug));
-    let found = (1..=SEEDS).find_map(|seed| Some((seed, run(seed, Settings::default()).err()?.text)));
-    plant(None);
-    found
+/// Looks for the bug, and holds what it finds against the same seed without the bug.
+fn find(bug: Bug) -> (u64, String) {
+    let planted = Settings { bug: Some(bug), ..Settings::default() };
+    let found = (1..=SEEDS).find_map(|seed| run(seed, planted).err());
+    let Failure { seed, text, trace, .. } = *found.expect("a seed shows the bug");
+    run(seed, Settings::default()).expect("without the bug the seed shows no fault");
+    let again = run(seed, planted).expect_err("a fault shows again");
+    assert_eq!((&again.text, &again.trace), (&text, &trace), "a fault shows again as it was");
+    (seed, text)
 }
 
 macro_rules! planted {
     ($($name:ident: $bug:ident;)*) => {
         $(#[test]
         fn $name() {
-            // An engine with a bug may panic, which is one way to find it.
-            panic::set_hook(Box::new(|_| {}));
-            let found = find(Bug::$bug);
-            let _ = panic::take_hook();
-            let (seed, text) = found.expect("no seed shows the bug");
-            println!("seed {seed}: {text}");
+            let (seed, text) = find(Bug::$bug);
+            println!("{} is found by seed {seed}: {text}", Bug::$bug.name());
         })*
 
         #[test]

@@ -1,6 +1,8 @@
 //! Some hundred seeds without a fault, in which everything happened that is to happen; and the
 //! same seed gives the same run.
 
+#![allow(clippy::disallowed_methods, reason = "each run is on one thread; the seeds are shared by several")]
+
 use std::thread;
 
 use leveret_sim::{Counts, Settings, run};
@@ -38,6 +40,14 @@ fn hundreds_of_seeds_show_no_fault_and_try_everything() {
     println!("{SEEDS} seeds\n{counts}");
     let missing: Vec<_> = counts.missing().collect();
     assert!(missing.is_empty(), "these never happened: {missing:?}");
+}
+
+#[test]
+fn a_crowd_of_clients_shows_no_fault() {
+    let settings = Settings { clients: Some(20), ..Settings::default() };
+    for seed in 1..=10 {
+        run(seed, settings).unwrap_or_else(|failure| panic!("{failure}"));
+    }
 }
 
 #[test]

@@ -361,13 +361,15 @@ impl Connection {
         self.run_frees();
         self.answers_wait &= self.output.is_full();
         let more_mail = self.read_mail();
+        // Before it may be blocked, which would excuse the silence until now.
+        self.look_at_clock();
         self.count_held();
         self.look_at_alarm();
-        self.look_at_clock();
         if self.disconnected {
             self.clear_output();
         }
-        self.publishes.is_flushing() || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
+        let more_to_settle = self.publishes.is_flushing() || self.failure.is_some();
+        more_to_settle || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }
 }
 

@@ -126,6 +126,8 @@ impl Connection {
             );
             write_content(&mut self.output, channel_id, chunk, &record, frame_max);
         }
+        // What it holds counts, and releasing looks at the count.
+        drop(last_chunk);
         self.engine.release(freed);
         sent
     }

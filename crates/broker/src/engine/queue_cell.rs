@@ -225,6 +225,8 @@ impl Engine {
     /// Gives references back to the log.
     pub(super) fn release(&self, locations: impl IntoIterator<Item = Location>) {
         self.log.release(locations);
+        // A chunk that is rewritten while an output holds it costs more than before.
+        self.alarm.grown();
         self.alarm.shrunk();
     }
 }

@@ -64,14 +64,23 @@ impl Client {
         std::array::from_fn(|_| Self::at(&engine).with_queue())
     }
 
-    fn with_queue(mut self) -> Self {
+    /// Another client of the same engine, with such heartbeats.
+    pub(crate) fn beside(&self, heartbeat_seconds: u16) -> Self {
+        Self::at(&self.engine).with_heartbeat(heartbeat_seconds)
+    }
+
+    fn with_queue(self) -> Self {
+        self.with_heartbeat(0)
+    }
+
+    fn with_heartbeat(mut self, heartbeat_seconds: u16) -> Self {
         let start_ok = connection::StartOk {
             mechanism: "PLAIN".into(),
             response: LongStr(b"\0guest\0guest"),
             ..Default::default()
         };
         let tune_ok =
-            connection::TuneOk { channel_max: 2047, frame_max: FRAME_OCTETS_MAX, heartbeat_seconds: 0 };
+            connection::TuneOk { channel_max: 2047, frame_max: FRAME_OCTETS_MAX, heartbeat_seconds };
         self.send(b"AMQP\0\0\x09\x01");
         self.call(0, start_ok);
         self.call(0, tune_ok);

@@ -30,7 +30,7 @@ impl Client {
 
     fn act_as(&mut self, act: Act, plan: &Plan) {
         if act == Act::OpenChannel || self.channels.is_empty() {
-            return self.begin_channel();
+            return self.begin_channel(plan);
         }
         let Some(number) = self.open_channel() else { return };
         match act {
@@ -52,11 +52,14 @@ impl Client {
         }
     }
 
-    pub(super) fn begin_channel(&mut self) {
+    fn begin_channel(&mut self, plan: &Plan) {
         let free = (1..=CHANNELS_MAX).filter(|number| !self.channels.contains_key(number));
         let Some(number) = self.random.pick_from(free) else { return };
         self.channels.insert(number, super::Channel::default());
         self.say(number, channel::Open::default());
+        if self.random.percent(50) {
+            self.limit(number, plan);
+        }
     }
 
     pub(super) fn end_channel(&mut self, number: u16) {

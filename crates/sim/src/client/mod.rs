@@ -99,6 +99,8 @@ pub struct Client {
     pub is_deaf: bool,
     /// Whether it takes to stopping at all.
     pub goes_deaf: bool,
+    /// Whether its machine is gone without a word: it neither reads nor says anything any more.
+    pub is_lost: bool,
     /// Whether it heard that it is blocked.
     pub is_blocked: bool,
     /// Seconds between signs of life that it asks for.
@@ -144,6 +146,7 @@ impl Client {
             role,
             is_deaf: false,
             goes_deaf: random.percent(plan.deaf_percent),
+            is_lost: false,
             is_blocked: false,
             heartbeat_seconds: if wants_heartbeats { 1 + u16::from(random.percent(50)) } else { 0 },
             manners,
@@ -174,6 +177,7 @@ impl Client {
             role: Role::Ordinary,
             is_deaf: false,
             goes_deaf: false,
+            is_lost: false,
             is_blocked: false,
             heartbeat_seconds: 0,
             manners: Manners::Good,
@@ -204,9 +208,16 @@ impl Client {
         leveret_wire::write_heartbeat(&mut self.out);
     }
 
+    /// Whether it gives signs of life as time passes.
+    #[must_use]
+    pub const fn beats(&self) -> bool {
+        let is_there = !self.is_deaf && !self.is_lost && !matches!(self.state, State::Over);
+        self.heartbeat_seconds > 0 && is_there
+    }
+
     /// Asks for the end.
     pub fn close(&mut self) {
-        if self.state != State::Running {
+        if self.state != State::Running || self.is_lost {
             return;
         }
         self.state = State::Closing;

@@ -1,8 +1,11 @@
 //! Messages that a client asks for, and what it does with them.
 
-use leveret_wire::{ShortStr, method::basic};
+use leveret_wire::{
+    ShortStr,
+    method::{basic, tx},
+};
 
-use super::{Client, Mode};
+use super::{Client, Mode, State};
 use crate::plan::{Act, Plan};
 
 impl Client {
@@ -20,15 +23,22 @@ impl Client {
                 let no_ack = self.random.percent(25);
                 let exclusive = self.random.percent(5);
                 self.consume(number, &queue, no_ack, exclusive);
+                if self.random.percent(plan.regret_percent) {
+                    let tag = format!("c{}", self.tags);
+                    self.cancel_one(number, tag.as_bytes());
+                }
             }
             Act::Cancel => self.cancel(number),
-            _ => {
-                let prefetch_count = self.random.between(0, plan.prefetch_max);
-                let prefetch_count = u16::try_from(prefetch_count).expect("prefetches are small");
-                let global = self.random.percent(plan.shared_prefetch_percent);
-                self.say(number, basic::Qos { prefetch_octets: 0, prefetch_count, global });
-            }
+            _ => self.limit(number, plan),
         }
+    }
+
+    /// Asks for a prefetch.
+    pub(super) fn limit(&mut self, number: u16, plan: &Plan) {
+        let prefetch_count = self.random.between(0, plan.prefetch_max);
+        let prefetch_count = u16::try_from(prefetch_count).expect("prefetches are small");
+        let global = self.random.percent(plan.shared_prefetch_percent);
+        self.say(number, basic::Qos { prefetch_octets: 0, prefetch_count, global });
     }
 
     pub(super) fn get(&mut self, number: u16, queue: &str, no_ack: bool) {
@@ -54,8 +64,12 @@ impl Client {
     fn cancel(&mut self, number: u16) {
         let tags: Vec<_> = self.channel_mut(number).consumers.keys().cloned().collect();
         let Some(tag) = self.random.pick_from(tags) else { return };
-        // Deliveries on their way still count, so the tag stays known.
-        let consumer_tag = ShortStr::new(&tag).expect("a tag is a short string");
+        self.cancel_one(number, &tag);
+    }
+
+    /// Deliveries on their way still count, so the tag stays known.
+    fn cancel_one(&mut self, number: u16, tag: &[u8]) {
+        let consumer_tag = ShortStr::new(tag).expect("a tag is a short string");
         let nowait = self.random.percent(20);
         self.say(number, basic::Cancel { consumer_tag, nowait });
     }
@@ -90,7 +104,22 @@ impl Client {
             }
         }
         if self.channel_mut(number).mode == Mode::Transaction && self.random.percent(30) {
-            self.say(number, leveret_wire::method::tx::Commit {});
+            self.say(number, tx::Commit {});
+        }
+    }
+
+    /// Acknowledges everything that it has.
+    pub fn catch_up(&mut self) {
+        if self.state != State::Running || self.is_lost {
+            return;
+        }
+        let open = self.channels.iter().filter(|(_, channel)| !channel.closing).map(|(number, _)| *number);
+        for number in open.collect::<Vec<_>>() {
+            self.channel_mut(number).unacked.clear();
+            self.say(number, basic::Ack { delivery_tag: 0, multiple: true });
+            if self.channel_mut(number).mode == Mode::Transaction {
+                self.say(number, tx::Commit {});
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use leveret_wire::{Method, ReplyCode};
 
-use super::{Model, connection::Phase, turn::Turn};
+use super::{ChannelKey, Model, connection::Phase, turn::Turn};
 use crate::{Checked, counts::Event, ensure, frames::Said};
 
 impl Model {
@@ -10,7 +10,7 @@ impl Model {
     pub(super) fn published(&self, turn: &mut Turn<'_>) {
         let first = !std::mem::replace(&mut turn.published, true);
         // Later in a turn the alarm may have come or gone by what the turn itself did.
-        turn.must_block |= first && !turn.freed && turn.circumstances.was_alarmed;
+        turn.must_block |= first && !turn.may_have_freed && turn.circumstances.was_alarmed;
     }
 
     pub(super) fn hear_blocked(&mut self, turn: &mut Turn<'_>) -> Checked {
@@ -37,25 +37,45 @@ impl Model {
         Ok(())
     }
 
-    /// While the alarm stands, a connection that holds more than the largest message in contents
-    /// and transactions under way is closed.
+    /// While the alarm stands, a connection is closed that held too much when it was last looked
+    /// at.
     pub(super) fn hear_out_of_memory(&mut self, turn: &Turn<'_>, said: &Said<'_>) -> bool {
-        let key = turn.connection;
         let refused = match said {
             Said::Method(0, Method::ConnectionClose(close)) => {
                 close.reply_code == ReplyCode::ResourceError.code() && close.class_id == 0
             }
             _ => false,
         };
-        let channels = self.channels.range((key, 0)..=(key, u16::MAX));
-        let held: u64 = channels.map(|(_, channel)| channel.octets_under_way_max()).sum();
-        let is_out =
-            refused && held > self.message_octets_max && self.connection(key).phase == Phase::Running;
+        let connection = self.connection(turn.connection);
+        let is_out = refused && connection.holds_too_much && connection.phase == Phase::Running;
         if is_out {
             self.counts.note(Event::OutOfMemory);
             self.connection_closes(turn);
         }
         is_out
+    }
+
+    /// Looks whether the contents and transactions under way are too much: more than the largest
+    /// message, or a part of so much that the alarm could not end whatever consumers do.
+    pub(super) fn look_at_memory(&mut self, turn: &Turn<'_>) {
+        let key = turn.connection;
+        let own = self.octets_under_way_max(|channel| channel.0 == key);
+        let too_much = own > self.limits.message_octets_max
+            || own > 0 && self.octets_under_way_max(|_| true) > self.alarm_clears_at_octets();
+        let connection = self.connection_mut(key);
+        // It may have to wait for the end of a batch until it is told.
+        let waits = connection.holds_too_much && turn.circumstances.is_paused;
+        connection.holds_too_much = too_much || waits;
+    }
+
+    fn octets_under_way_max(&self, which: impl Fn(&ChannelKey) -> bool) -> u64 {
+        let channels = self.channels.iter().filter(|(key, _)| which(key));
+        channels.map(|(_, channel)| channel.octets_under_way_max()).sum()
+    }
+
+    /// At 95 % of the watermark, so that it does not flicker.
+    const fn alarm_clears_at_octets(&self) -> u64 {
+        self.limits.memory_watermark_octets / 100 * 95
     }
 
     pub(super) fn check_blocked(&self, turn: &Turn<'_>) -> Checked {

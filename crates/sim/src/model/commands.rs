@@ -13,6 +13,7 @@ use crate::{Checked, Violation, counts::Event, ensure};
 impl Model {
     pub(super) fn channel_method(&mut self, turn: &mut Turn<'_>, number: u16, method: Method<'_>) -> Checked {
         let key = (turn.connection, number);
+        turn.may_have_freed |= !matches!(method, Method::BasicPublish(_));
         match self.channels.get(&key) {
             None => self.absent_channel(turn, key, method),
             Some(channel) if channel.closing => self.closing_channel(turn, key, method),

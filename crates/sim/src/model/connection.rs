@@ -57,6 +57,8 @@ pub(super) struct Connection {
     pub(super) heard_millis: u64,
     pub(super) said_millis: u64,
     pub(super) blocked: bool,
+    /// It may be closed for the contents and transactions under way that it holds.
+    pub(super) holds_too_much: bool,
     /// An answer that may come in a later turn.
     pub(super) deferred: Option<Deferred>,
     /// What it had is taken down in the turns to come.
@@ -85,6 +87,7 @@ impl Connection {
             heard_millis: now_millis,
             said_millis: now_millis,
             blocked: false,
+            holds_too_much: false,
             deferred: None,
             going: false,
             in_slices: Going::default(),
@@ -220,12 +223,6 @@ impl Channel {
             _ => 0,
         };
         self.unacked.len() + transacted + usize::from(self.begun.is_some())
-    }
-
-    pub(super) fn take_unacked(&mut self, tag: u64) -> Held {
-        let held = self.unacked.remove(&tag).expect("the caller looked the tag up");
-        self.shared_limit.held -= u64::from(held.counts_in_limit);
-        held
     }
 }
 

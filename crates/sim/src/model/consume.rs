@@ -113,24 +113,26 @@ impl Model {
         Ok(())
     }
 
-    /// A consumer ends; what was handed to it and not heard is ready again.
+    /// A consumer ends; what was handed to it and not heard is ready again, and limits are kept
+    /// before others are handed any of that.
     pub(super) fn stop_consumer(&mut self, key: ConsumerKey) {
         let turn = self.turns;
         if !self.consumers.contains_key(&key) {
             return;
         }
         let was_handed = self.credit(key).max > 0;
+        let elsewhere = self.hidden_elsewhere(self.consumers[&key].queue, key);
         let Some(consumer) = self.consumers.remove(&key) else { return };
         let Some(queue) = self.queues.get_mut(&consumer.queue) else { return };
         queue.consumers.remove(&key);
-        if was_handed {
-            queue.stir(turn);
-        }
         if queue.dead {
             return self.forget_if_unwanted(consumer.queue);
         }
         let abandoned = queue.auto_delete && queue.consumers.is_empty();
-        self.drop_head(consumer.queue);
+        if was_handed {
+            queue.stir(turn);
+            self.drop_head_behind(consumer.queue, elsewhere);
+        }
         if abandoned {
             self.counts.note(Event::QueueAutoDelete);
             self.remove_queue(consumer.queue);

@@ -89,11 +89,14 @@ impl Model {
         waiting: Waiting,
         consumer: Option<ConsumerKey>,
     ) {
-        if let Some(consumer) = consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
+        let state = consumer.and_then(|consumer| self.consumers.get_mut(&consumer));
+        // What was handed out by a queue that was gone before there was a limit does not count.
+        let may_count = state.is_some_and(|consumer| {
             consumer.unacked += 1;
-        }
+            !consumer.lost
+        });
         let channel = self.channel_mut(key);
-        let counts_in_limit = consumer.is_some() && channel.shared_limit.was_set;
+        let counts_in_limit = may_count && channel.shared_limit.was_set;
         channel.shared_limit.held += u64::from(counts_in_limit);
         let Waiting { message, unordered, .. } = waiting;
         let held = Held { queue, position, message, unordered, consumer, counts_in_limit };
@@ -122,7 +125,7 @@ impl Model {
         if self.queue(queue).is_first(position) || is_sampled && !id.is_multiple_of(SAMPLED_OF) {
             return Ok(());
         }
-        let elsewhere = self.hidden_elsewhere(queue, consumer);
+        let elsewhere = self.hidden_elsewhere(queue, consumer).max;
         if elsewhere >= self.queue(queue).all() {
             return Ok(());
         }

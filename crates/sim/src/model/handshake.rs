@@ -75,7 +75,7 @@ impl Model {
         let Some(Said::Method(0, Method::ConnectionTune(tune))) = answer else {
             return Err(Violation::new(format!("{answer:?} in answer to a good login")));
         };
-        ensure!(tune.channel_max == self.channel_max, "it offers {} channels", tune.channel_max);
+        ensure!(tune.channel_max == self.limits.channel_max, "it offers {} channels", tune.channel_max);
         let connection = self.connection_mut(turn.connection);
         connection.channel_max = tune.channel_max;
         connection.frame_octets_max = tune.frame_max;

@@ -20,6 +20,10 @@ impl Range {
     pub(super) const fn contains(self, number: u64) -> bool {
         self.min <= number && number <= self.max
     }
+
+    const fn with(self, other: Self) -> Self {
+        Self { min: self.min + other.min, max: self.max + other.max }
+    }
 }
 
 /// The broker is at most a window ahead of a consumer's socket: so many messages, or fewer
@@ -67,11 +71,8 @@ impl Model {
     /// How many of the waiting messages were handed out.
     pub(super) fn hidden(&self, key: QueueKey) -> Range {
         let queue = self.queue(key);
-        let mut sum = Range::default();
-        for consumer in &queue.consumers {
-            let credit = self.credit(*consumer);
-            sum = Range { min: sum.min + credit.min, max: sum.max + credit.max };
-        }
+        let credits = queue.consumers.iter().map(|consumer| self.credit(*consumer));
+        let sum = credits.fold(Range::default(), Range::with);
         let min = if queue.expecting.is_empty() { sum.min.min(queue.sure()) } else { 0 };
         Range { min, max: sum.max.min(queue.all()) }
     }
@@ -84,9 +85,13 @@ impl Model {
         Range { min: sure.saturating_sub(hidden.max), max: queue.all() - hidden.min }
     }
 
-    /// How many messages may have been handed to the queue's other consumers.
-    pub(super) fn hidden_elsewhere(&self, key: QueueKey, consumer: ConsumerKey) -> u64 {
-        let others = self.queue(key).consumers.iter().filter(|other| **other != consumer);
-        others.map(|other| self.credit(*other).max).sum()
+    /// How many of the waiting messages were handed to the queue's other consumers.
+    pub(super) fn hidden_elsewhere(&self, key: QueueKey, consumer: ConsumerKey) -> Range {
+        let queue = self.queue(key);
+        let others = queue.consumers.iter().filter(|other| **other != consumer);
+        let sum = others.map(|other| self.credit(*other)).fold(Range::default(), Range::with);
+        let left = if queue.expecting.is_empty() { queue.sure() } else { 0 };
+        let left = left.saturating_sub(self.credit(consumer).max);
+        Range { min: sum.min.min(left), max: sum.max.min(queue.all()) }
     }
 }

@@ -64,21 +64,35 @@ impl Model {
 
     /// How many messages were handed out, if that is known and they are the first ones.
     pub(super) fn exact_hidden(&self, key: QueueKey) -> Option<u64> {
+        self.exactly(key, self.hidden(key))
+    }
+
+    fn exactly(&self, key: QueueKey, hidden: Range) -> Option<u64> {
         let queue = self.queue(key);
-        let hidden = self.hidden(key);
         let sure = queue.sure() == queue.all() && queue.expecting.is_empty();
         (sure && hidden.min == hidden.max && (hidden.max == 0 || !queue.scrambled)).then_some(hidden.max)
     }
 
-    /// Messages beyond the limit go from the head.
-    pub(super) fn drop_head(&mut self, key: QueueKey) {
+    fn drops_head(&self, key: QueueKey) -> bool {
         let limits = self.queue(key).limits;
-        if limits.overflow != Overflow::DropHead || limits.is_none() {
+        limits.overflow == Overflow::DropHead && !limits.is_none()
+    }
+
+    /// Messages beyond the limit go from the head, behind what is handed out by now.
+    fn drop_head(&mut self, key: QueueKey) {
+        if self.drops_head(key) {
+            self.drop_head_behind(key, self.hidden(key));
+        }
+    }
+
+    /// Messages beyond the limit go from the head, where so many were handed out.
+    pub(super) fn drop_head_behind(&mut self, key: QueueKey, hidden: Range) {
+        if !self.drops_head(key) {
             return;
         }
-        match self.exact_hidden(key) {
+        match self.exactly(key, hidden) {
             Some(hidden) => self.drop_exactly(key, hidden),
-            None => self.doubt_dropped(key),
+            None => self.doubt_dropped(key, hidden),
         }
     }
 
@@ -96,13 +110,13 @@ impl Model {
         }
     }
 
-    fn doubt_dropped(&mut self, key: QueueKey) {
-        let hidden = self.hidden(key);
+    /// However many were handed out, and whichever: what was dropped stood before the last ones
+    /// that a full queue keeps.
+    fn doubt_dropped(&mut self, key: QueueKey, hidden: Range) {
         let queue = self.queue_mut(key);
         let limits = queue.limits;
-        let over = limits.messages_max.map_or(0, |max| (queue.all() - hidden.min).saturating_sub(max));
-        if over > 0 {
-            queue.doubt_first(hidden.min + over);
+        if let Some(max) = limits.messages_max.filter(|max| queue.all() - hidden.min > *max) {
+            queue.doubt_first(queue.all() - max);
         }
         if limits.octets_max.is_some_and(|max| queue.octets() > max) {
             queue.doubt_all();

@@ -16,6 +16,7 @@ mod consume;
 mod deliver;
 mod exchanges;
 mod handshake;
+mod hear;
 mod hidden;
 mod limits;
 mod publish;
@@ -71,6 +72,17 @@ struct Message {
     body: Vec<u8>,
 }
 
+/// What the broker was set up to take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BrokerLimits {
+    /// The largest body.
+    pub message_octets_max: u64,
+    /// Channels of a connection.
+    pub channel_max: u16,
+    /// Publishers wait above this.
+    pub memory_watermark_octets: u64,
+}
+
 /// The model of the whole broker.
 #[derive(Debug, Default)]
 pub struct Model {
@@ -84,15 +96,14 @@ pub struct Model {
     consumers: BTreeMap<ConsumerKey, Consumer>,
     channels: BTreeMap<ChannelKey, Channel>,
     connections: BTreeMap<ConnectionKey, Connection>,
-    message_octets_max: u64,
-    channel_max: u16,
+    limits: BrokerLimits,
 }
 
 impl Model {
     /// A broker as it starts, with the limits that it was given.
     #[must_use]
-    pub fn new(message_octets_max: u64, channel_max: u16) -> Self {
-        Self { message_octets_max, channel_max, ..Self::default() }
+    pub fn new(limits: BrokerLimits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
     /// What happened so far.

@@ -49,7 +49,7 @@ impl Model {
         let unknown_mode = properties.delivery_mode.is_some_and(|mode| !matches!(mode, 1 | 2));
         Verdict::unless(&[
             (begun.immediate, ReplyCode::NotImplemented),
-            (begun.body_octets > self.message_octets_max, ReplyCode::PreconditionFailed),
+            (begun.body_octets > self.limits.message_octets_max, ReplyCode::PreconditionFailed),
             (!self.exchanges.exists(exchange), ReplyCode::NotFound),
             (self.exchanges.is_internal(exchange), ReplyCode::AccessRefused),
             (wrong_user || unknown_mode, ReplyCode::PreconditionFailed),

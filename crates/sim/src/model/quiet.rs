@@ -11,6 +11,10 @@ use crate::{Checked, counts::Event, ensure};
 /// What the broker says of itself.
 #[derive(Debug, Clone)]
 pub struct Facts {
+    /// The monotonic clock.
+    pub now_millis: u64,
+    /// Whether the broker is stopping.
+    pub is_stopping: bool,
     /// Whether the memory alarm stands.
     pub is_alarmed: bool,
     /// Octets that messages cost.
@@ -44,6 +48,11 @@ impl Model {
             ensure!(connection.deferred.is_none(), "connection {}: {:?} is due", key.0, connection.deferred);
             ensure!(connection.returns.is_empty(), "connection {}: a message did not come back", key.0);
             ensure!(connection.phase != Phase::Ended, "connection {} has ended and is still there", key.0);
+            ensure!(
+                !self.dies_by_clock(*key, facts.now_millis, facts.is_stopping),
+                "connection {} outlives its time",
+                key.0
+            );
             if facts.is_alarmed || connection.phase != Phase::Running {
                 continue;
             }

@@ -7,6 +7,7 @@ use leveret_wire::{Method, ReplyCode};
 use super::{
     ChannelKey, ConsumerKey, Model, QueueKey,
     connection::{Held, HeldSettle, Mode},
+    hidden::Range,
     queue::Waiting,
     turn::Turn,
     verdict::{Outcome, Verdict},
@@ -23,7 +24,6 @@ impl Model {
         (tag, multiple): (u64, bool),
         requeue: bool,
     ) -> Checked {
-        turn.freed = true;
         let tags = self.named_tags(key, tag, multiple);
         let verdict = Verdict::unless(&[(tags.is_none(), ReplyCode::PreconditionFailed)]);
         if let Outcome::Refused = self.outcome(turn, key.1, method.ids(), None, verdict)? {
@@ -52,44 +52,47 @@ impl Model {
     }
 
     fn settle_tags(&mut self, key: ChannelKey, tags: &[u64], requeue: bool) {
-        let mut settled = Vec::new();
-        for tag in tags {
-            if !self.channel(key).unacked.contains_key(tag) {
-                continue;
-            }
-            let held = self.channel_mut(key).take_unacked(*tag);
-            if let Some(consumer) = held.consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
-                consumer.unacked -= 1;
-            }
-            settled.push(held);
-        }
+        let unacked = &mut self.channel_mut(key).unacked;
+        let settled: Vec<Held> = tags.iter().filter_map(|tag| unacked.remove(tag)).collect();
         if requeue {
-            return self.put_back(settled);
+            self.put_back(&settled);
         }
-        for _ in settled {
-            self.counts.note(Event::Ack);
+        for held in &settled {
+            self.give_back_credit(key, held);
+            if !requeue {
+                self.counts.note(Event::Ack);
+            }
         }
     }
 
-    /// Deliveries go back to where they stood.
-    pub(super) fn put_back(&mut self, deliveries: Vec<Held>) {
+    fn give_back_credit(&mut self, key: ChannelKey, held: &Held) {
+        self.channel_mut(key).shared_limit.held -= u64::from(held.counts_in_limit);
+        if let Some(consumer) = held.consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
+            consumer.unacked -= 1;
+        }
+    }
+
+    /// Deliveries go back to where they stood. Limits are kept before anybody who has credit by
+    /// that is handed any of them.
+    pub(super) fn put_back(&mut self, deliveries: &[Held]) {
         let mut sources: BTreeMap<QueueKey, BTreeSet<Option<ConsumerKey>>> = BTreeMap::new();
         for held in deliveries {
-            self.counts.note(Event::Requeue);
             sources.entry(held.queue).or_default().insert(held.consumer);
-            self.put_back_one(&held, false);
         }
-        for (key, sources) in sources {
+        sources.retain(|queue, _| self.queues.contains_key(queue));
+        let queues: Vec<_> =
+            sources.into_iter().map(|(key, sources)| (key, sources, self.hidden(key))).collect();
+        for held in deliveries {
+            self.counts.note(Event::Requeue);
+            self.put_back_one(held, false);
+        }
+        for (key, sources, hidden) in queues {
             let Some(queue) = self.queues.get_mut(&key).filter(|queue| !queue.dead) else { continue };
-            // Consumer by consumer, in an order that is the broker's own: what is dropped between
-            // them depends on it, if messages differ in size.
-            if sources.len() > 1 && queue.limits.octets_max.is_some() {
-                queue.doubt_all();
-            }
-            if self.hidden(key).max > 0 {
-                self.queue_mut(key).scrambled = true;
-            }
-            self.drop_head(key);
+            queue.scrambled |= sources.len() > 1 || hidden.max > 0;
+            // Consumer by consumer, in an order that is the broker's own: how many are handed out
+            // before the last one's are back depends on it.
+            let max = if sources.len() > 1 { u64::MAX } else { hidden.max };
+            self.drop_head_behind(key, Range { max, ..hidden });
         }
     }
 
@@ -120,7 +123,6 @@ impl Model {
         if let Outcome::Refused = self.outcome(turn, key.1, method.ids(), answer, verdict)? {
             return Ok(());
         }
-        turn.freed = true;
         let tags = self.named_tags(key, 0, true).unwrap_or_default();
         self.settle_tags(key, &tags, true);
         Ok(())
@@ -137,7 +139,6 @@ impl Model {
         };
         let (publishes, settles) = (std::mem::take(publishes), std::mem::take(settles));
         self.counts.note(Event::TxCommit);
-        turn.freed = true;
         // Either could be first; the broker makes room before it publishes.
         for held in settles {
             self.settle_tags(key, &held.tags, held.requeue);

@@ -4,9 +4,12 @@
 //! much for a turn is *going* meanwhile: consumers may be there or not, deliveries may be back
 //! in their queues or not, exclusive queues may be deleted or not.
 
+use std::collections::BTreeSet;
+
 use super::{
     ChannelKey, ConnectionKey, ConsumerKey, Model, QueueKey,
     connection::{Channel, Held},
+    hidden::Range,
     turn::{Deferred, TURN_STEPS_SURE, Turn},
     verdict::Verdict,
 };
@@ -73,11 +76,9 @@ impl Model {
         for consumer in consumers {
             self.stop_consumer(consumer);
         }
-        let mut unacked = Vec::new();
-        for key in keys {
-            unacked.extend(self.channels.remove(key).into_iter().flat_map(|channel| channel.unacked));
-        }
-        self.put_back(unacked.into_iter().map(|(_, held)| held).collect());
+        let channels = keys.iter().filter_map(|key| self.channels.remove(key));
+        let unacked: Vec<Held> = channels.flat_map(|channel| channel.unacked.into_values()).collect();
+        self.put_back(&unacked);
     }
 
     fn begin_going(&mut self, key: ChannelKey) {
@@ -89,8 +90,13 @@ impl Model {
                 going.consumers.push(consumer);
             }
         }
-        for held in channel.unacked.into_values() {
-            going.returning.extend(self.begin_returning(&held));
+        let held: Vec<Held> = channel.unacked.into_values().collect();
+        let mut queues: BTreeSet<QueueKey> = held.iter().map(|held| held.queue).collect();
+        queues.retain(|queue| self.queues.contains_key(queue));
+        going.returning.extend(held.iter().filter_map(|held| self.begin_returning(held)));
+        for queue in queues {
+            // Limits are kept as they come back, and others are handed some of them meanwhile.
+            self.drop_head_behind(queue, Range { min: 0, max: u64::MAX });
         }
         self.connection_mut(key.0).in_slices = going;
     }

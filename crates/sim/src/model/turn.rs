@@ -8,9 +8,7 @@ use leveret_wire::{Frame, FrameKind, Method, ReplyCode, decode_frame, decode_pro
 
 use super::{ConnectionKey, Model, connection::Phase, verdict::Verdict};
 use crate::{
-    Checked, Violation,
-    counts::Event,
-    ensure,
+    Checked, Violation, ensure,
     frames::{Said, Speech},
 };
 
@@ -52,8 +50,8 @@ pub(super) struct Turn<'a> {
     pub(super) published: bool,
     /// A part of a message came.
     pub(super) began_content: bool,
-    /// Something was done that may have freed memory.
-    pub(super) freed: bool,
+    /// Something else than publishing was done, which may have freed memory.
+    pub(super) may_have_freed: bool,
     pub(super) must_block: bool,
     /// In a turn without input: whether there is more to do.
     pub(super) more: Option<bool>,
@@ -79,13 +77,13 @@ impl<'a> Turn<'a> {
             appends: 0,
             published: false,
             began_content: false,
-            freed: false,
+            may_have_freed: false,
             must_block: false,
             more: None,
         }
     }
 
-    fn next_said(&mut self) -> Checked<Option<Said<'a>>> {
+    pub(super) fn next_said(&mut self) -> Checked<Option<Said<'a>>> {
         match self.pushed_back.take() {
             Some(said) => Ok(Some(said)),
             None => self.speech.next(),
@@ -122,6 +120,7 @@ impl Model {
         self.take_input(&mut turn, taken)?;
         self.hear_rest(&mut turn)?;
         self.check_blocked(&turn)?;
+        self.look_at_memory(&turn);
         if turn.appends > TURN_APPENDS_SURE && circumstances.is_paused {
             self.expect_batch(key);
         }
@@ -145,6 +144,7 @@ impl Model {
         self.go_on_taking_down(key, more);
         self.hear_rest(&mut turn)?;
         self.check_clock(&turn)?;
+        self.look_at_memory(&turn);
         if !more && !circumstances.is_full {
             self.drained(key)?;
         }
@@ -221,72 +221,6 @@ impl Model {
         }
     }
 
-    /// The next thing that is an answer; what is said on the broker's own account is heard.
-    pub(super) fn next_answer<'t>(&mut self, turn: &mut Turn<'t>) -> Checked<Option<Said<'t>>> {
-        while let Some(said) = turn.next_said()? {
-            if is_answer(&said) {
-                return Ok(Some(said));
-            }
-            self.hear(turn, said)?;
-        }
-        Ok(None)
-    }
-
-    pub(super) fn hear_rest(&mut self, turn: &mut Turn<'_>) -> Checked {
-        while let Some(said) = self.next_answer(turn)? {
-            self.deferred_answer(turn, &said)?;
-        }
-        Ok(())
-    }
-
-    /// Something that no command asked for.
-    fn hear(&mut self, turn: &mut Turn<'_>, said: Said<'_>) -> Checked {
-        let key = turn.connection;
-        match said {
-            Said::Content(channel, Method::BasicDeliver(deliver), content) => {
-                self.hear_deliver((key, channel), &deliver, &content)
-            }
-            Said::Content(channel, Method::BasicReturn(back), content) => {
-                self.hear_return((key, channel), &back, &content)
-            }
-            Said::Method(channel, Method::BasicAck(ack)) => {
-                self.hear_confirm((key, channel), ack.delivery_tag, ack.multiple, true)
-            }
-            Said::Method(channel, Method::BasicNack(nack)) => {
-                self.hear_confirm((key, channel), nack.delivery_tag, nack.multiple, false)
-            }
-            Said::Method(channel, Method::BasicCancel(cancel)) => {
-                self.hear_cancel((key, channel), cancel.consumer_tag.as_bytes())
-            }
-            Said::Method(0, Method::ConnectionBlocked(_)) => self.hear_blocked(turn),
-            Said::Method(0, Method::ConnectionUnblocked(_)) => self.hear_unblocked(turn),
-            Said::Heartbeat => self.hear_heartbeat(key),
-            other => Err(Violation::new(format!("nobody asked for {other:?}"))),
-        }
-    }
-
-    fn deferred_answer(&mut self, turn: &mut Turn<'_>, said: &Said<'_>) -> Checked {
-        let key = turn.connection;
-        if self.hear_forced_close(turn, said) || self.hear_out_of_memory(turn, said) {
-            return Ok(());
-        }
-        match (self.connection_mut(key).deferred.take(), said) {
-            (Some(Deferred::Refusal { channel, ids, verdict }), said) => {
-                self.hear_refusal(turn, channel, ids, &verdict, said)
-            }
-            (Some(Deferred::ChannelCloseOk(expected)), Said::Method(channel, Method::ChannelCloseOk(_)))
-                if expected == *channel =>
-            {
-                Ok(())
-            }
-            (Some(Deferred::ConnectionCloseOk), Said::Method(0, Method::ConnectionCloseOk(_))) => {
-                self.connection_mut(key).phase = Phase::Ended;
-                Ok(())
-            }
-            (deferred, said) => Err(Violation::new(format!("{said:?} answers nothing; due is {deferred:?}"))),
-        }
-    }
-
     /// The connection's inbox is empty and all its work is done.
     fn drained(&mut self, key: ConnectionKey) -> Checked {
         let turn = self.turns;
@@ -302,28 +236,5 @@ impl Model {
         self.batch_is_there(key);
         self.forget_lost_consumers(key);
         Ok(())
-    }
-
-    fn hear_heartbeat(&mut self, key: ConnectionKey) -> Checked {
-        self.counts.note(Event::Heartbeat);
-        let heartbeat_seconds = self.connection(key).heartbeat_seconds;
-        ensure!(heartbeat_seconds > 0, "a heartbeat for a client that wants none");
-        Ok(())
-    }
-}
-
-const fn is_answer(said: &Said<'_>) -> bool {
-    match said {
-        Said::Heartbeat => false,
-        Said::Content(_, method, _) => !matches!(method, Method::BasicDeliver(_) | Method::BasicReturn(_)),
-        Said::Method(_, method) => !matches!(
-            method,
-            Method::BasicAck(_)
-                | Method::BasicNack(_)
-                | Method::BasicCancel(_)
-                | Method::ConnectionBlocked(_)
-                | Method::ConnectionUnblocked(_)
-        ),
-        Said::ProtocolHeader => true,
     }
 }

@@ -108,13 +108,14 @@ impl Model {
     /// A close, which must be one that the verdict allows.
     pub(super) fn hear_refusal(
         &mut self,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
         channel: u16,
         ids: (u16, u16),
         verdict: &Verdict,
         said: &Said<'_>,
     ) -> Checked {
         let key = turn.connection;
+        turn.may_have_freed = true;
         let (code, said_ids, scope) = match said {
             Said::Method(on, Method::ChannelClose(close)) if *on == channel => {
                 (close.reply_code, (close.class_id, close.method_id), Scope::Channel)

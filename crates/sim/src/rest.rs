@@ -1,0 +1,98 @@
+//! Coming to rest: all that is under way arrives, and then the model has to know everything.
+//!
+//! Time stands still meanwhile, but for publishers that are read later. Invariant: nothing is
+//! done here that a driver would not do without being told.
+
+use crate::{
+    Checked, ensure,
+    link::{Link, Step},
+    model::Facts,
+    world::World,
+};
+
+/// Rounds in which everything has to come to rest.
+const ROUNDS_MAX: usize = 200_000;
+
+/// How often everybody acknowledges everything before all is compared.
+const CATCH_UP_PERCENT: u64 = 40;
+
+impl World {
+    /// Everything that is under way arrives, everybody reads and nobody does anything new.
+    pub(crate) fn settle(&mut self) -> Checked {
+        for link in &mut self.links {
+            link.client.is_deaf = false;
+        }
+        self.rest()?;
+        if self.random.percent(CATCH_UP_PERCENT) {
+            self.catch_up()?;
+        }
+        while self.engine.is_alarmed() && self.relieve()? {
+            self.rest()?;
+        }
+        let facts = self.facts();
+        self.model.check_quiet(&facts)
+    }
+
+    /// All consumers have the credit that they asked for, and get what there is for it.
+    fn catch_up(&mut self) -> Checked {
+        for link in &mut self.links {
+            link.client.catch_up();
+            link.post();
+        }
+        self.rest()
+    }
+
+    /// Goes on until nothing is left to do but to wait.
+    pub(crate) fn rest(&mut self) -> Checked {
+        for _ in 0..ROUNDS_MAX {
+            if !self.round()? && !self.wait_for_slowed() {
+                return Ok(());
+            }
+        }
+        ensure!(false, "it never comes to rest");
+        Ok(())
+    }
+
+    fn round(&mut self) -> Checked<bool> {
+        let mut busy = false;
+        let mut at = 0;
+        while at < self.links.len() {
+            if self.links[at].client.is_lost {
+                // Nobody will read it, and it would keep the broker from saying all that is due.
+                self.links[at].pipe.read(usize::MAX);
+            }
+            let step = self.links[at].steps().find(|step| *step != Step::Act);
+            match step {
+                Some(step) => {
+                    busy = true;
+                    let links = self.links.len();
+                    self.take(at, step, Some(usize::MAX))?;
+                    at += usize::from(self.links.len() == links);
+                }
+                None => at += 1,
+            }
+        }
+        Ok(busy)
+    }
+
+    /// Publishers that are read later have their time.
+    fn wait_for_slowed(&mut self) -> bool {
+        let now_millis = self.now.monotonic_millis;
+        let next = self.links.iter().filter_map(Link::is_slowed).min();
+        let Some(next) = next.filter(|next| *next > now_millis) else { return false };
+        self.pass(next - now_millis);
+        true
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            now_millis: self.now.monotonic_millis,
+            is_stopping: self.is_stopping,
+            is_alarmed: self.engine.is_alarmed(),
+            memory_octets: self.engine.memory_octets(),
+            chunk_count: self.engine.chunk_count(),
+            queue_count: self.engine.queue_count(),
+            paused: self.links.iter().filter(|link| link.is_paused()).map(|link| link.key).collect(),
+        }
+    }
+}
