@@ -22,13 +22,12 @@ pub(super) struct Broker {
     pub(super) peer: Peer,
     /// The process that does the work, where the one that was started only looks after it.
     pub(super) pid: Pid,
-    is_leveret: bool,
+    pub(super) is_leveret: bool,
 }
 
 impl Broker {
-    pub(super) fn new(peer: Peer) -> Result<Self> {
+    pub(super) fn new(peer: Peer, is_leveret: bool) -> Result<Self> {
         let pid = worker_of(peer.pid)?;
-        let is_leveret = pid == peer.pid;
         Ok(Self { peer, pid, is_leveret })
     }
 

@@ -135,7 +135,25 @@ impl Lab<'_> {
     fn start(&self, kind: &Kind<'_>, name: &str) -> Result<Broker> {
         let peer = Peer::start(self.supervisor, kind, &self.folder.join(name))?;
         println!("{} on port {}", peer.name, peer.port);
-        Broker::new(peer)
+        Broker::new(peer, matches!(kind, Kind::Leveret(_)))
+    }
+
+    /// A leveret that has not carried anything yet, so that no memory it had is used again.
+    fn fresh(&self, name: &str) -> Result<Broker> {
+        self.start(&Kind::Leveret(self.binary), name)
+    }
+
+    fn run_once(&self, scenario: &Scenario, broker: &Broker) -> Result<Figures> {
+        if !matches!(scenario.measure, Measure::Idle) {
+            return load::run(self, scenario, broker);
+        }
+        let fresh = match broker.is_leveret {
+            true => self.fresh("leveret-idle")?,
+            false => self.start(&Kind::StockRabbitMq, "rabbitmq-idle")?,
+        };
+        let figures = load::run(self, scenario, &fresh)?;
+        fresh.stop()?;
+        Ok(figures)
     }
 
     fn row(
@@ -150,11 +168,11 @@ impl Lab<'_> {
         };
         let mut row = Row { scenario, leveret: Vec::new(), rabbitmq: Vec::new(), nats: Vec::new(), relay };
         for number in 0..self.options.runs {
-            row.leveret.push(load::run(self, scenario, leveret)?);
+            row.leveret.push(self.run_once(scenario, leveret)?);
             println!("{}", report::line("leveret", scenario, &row.leveret));
             // What takes RabbitMQ minutes is run once.
             if let Some(broker) = rabbitmq.as_deref_mut().filter(|_| number == 0 || !scenario.is_slow()) {
-                row.rabbitmq.push(load::run(self, scenario, broker)?);
+                row.rabbitmq.push(self.run_once(scenario, broker)?);
                 println!("{}", report::line("rabbitmq", scenario, &row.rabbitmq));
             }
             if let (true, Measure::Flow { fan_out: Some(fan_out), .. }) =

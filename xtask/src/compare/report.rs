@@ -255,3 +255,35 @@ fn middle(scenario: &Scenario, runs: &[Figures]) -> Option<Figures> {
     runs.sort_by(|one, other| key(one).total_cmp(&key(other)));
     runs.get(runs.len() / 2).copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::scenario::SCENARIOS;
+
+    fn runs(micros: &[f64], per_second: f64) -> Vec<Figures> {
+        micros.iter().map(|micros| Figures { micros: *micros, per_second, ..Figures::default() }).collect()
+    }
+
+    /// Which verdicts hold for the second scenario: 10 times less, 6 times as fast, 3 times the relay.
+    fn check(leveret: &[Figures], rabbitmq: &[Figures], relay: f64, holds: &[bool]) {
+        let (leveret, rabbitmq) = (leveret.to_vec(), rabbitmq.to_vec());
+        let row = Row { scenario: &SCENARIOS[1], leveret, rabbitmq, nats: Vec::new(), relay: Some(relay) };
+        let found: Vec<bool> = verdicts(&row).iter().map(|verdict| verdict.holds).collect();
+        assert_eq!(found, holds);
+    }
+
+    #[test]
+    fn medians_are_judged() {
+        check(&runs(&[1.0, 9.0, 2.0], 600.0), &runs(&[20.0, 50.0, 1.0], 100.0), 1.0, &[true, true, true]);
+        check(&runs(&[2.1], 500.0), &runs(&[20.0], 100.0), 0.5, &[false, false, false]);
+        check(&runs(&[2.1], 500.0), &[], 1.0, &[true]);
+    }
+
+    #[test]
+    fn a_rate_that_others_held_up_is_not_held_against_the_broker() {
+        let mut leveret = runs(&[1.0], 500.0);
+        leveret[0].is_held_up_elsewhere = true;
+        check(&leveret, &runs(&[20.0], 100.0), 1.0, &[true, true, true]);
+    }
+}

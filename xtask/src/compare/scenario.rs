@@ -166,3 +166,29 @@ impl Scenario {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_follow_from_the_reference_figures() {
+        for scenario in &SCENARIOS {
+            if let Measure::Flow { micros: [rabbitmq, lavinmq, required, goal], times_less, .. } =
+                scenario.measure
+            {
+                let ratio = rabbitmq / required;
+                assert!((ratio / times_less - 1.0).abs() < 0.07, "{}: {ratio}", scenario.name);
+                assert!(rabbitmq > lavinmq && lavinmq > required && required > goal, "{}", scenario.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart() {
+        let mut names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SCENARIOS.len());
+    }
+}

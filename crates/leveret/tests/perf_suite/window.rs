@@ -82,7 +82,7 @@ fn no_more_are_unconfirmed_than_allowed() {
             watch(client, broker, &seen);
         }
     });
-    let run = perf("-y 0 -C 3000 -c 20 -e amq.fanout -o json").args(["--uri", &url]);
+    let run = perf("-y 0 -C 3000 -c 20 -e amq.topic -k nobody.binds.this -o json").args(["--uri", &url]);
     let summary = summary(&run.start().end().expect_code(0));
     assert_eq!(number(&summary, "/confirmed/count"), 3000);
     let passed = passed.lock().expect("nobody panics with it");

@@ -55,7 +55,10 @@ impl Findings {
 pub(super) struct Check {
     run: u32,
     own: Vec<Seen>,
-    others: HashMap<(u32, u16), Seen>,
+    others: HashMap<(u32, u16), usize>,
+    others_seen: Vec<Seen>,
+    /// Whose message of another run came last: mostly the next is of the same.
+    last_other: Option<((u32, u16), usize)>,
     is_ordered: bool,
     findings: Findings,
 }
@@ -64,7 +67,15 @@ impl Check {
     /// For a queue that producers of `run` publish to. One consumer alone gets them in order.
     pub(super) fn new(run: u32, producers: usize, is_ordered: bool) -> Self {
         let own = vec![Seen::default(); producers];
-        Self { run, own, others: HashMap::new(), is_ordered, findings: Findings::default() }
+        Self {
+            run,
+            own,
+            others: HashMap::new(),
+            others_seen: Vec::new(),
+            last_other: None,
+            is_ordered,
+            findings: Findings::default(),
+        }
     }
 
     /// Looks at a message; whether this run published it.
@@ -96,26 +107,36 @@ impl Check {
         self.findings.redelivered += u64::from(redelivered);
     }
 
-    #[cold]
     fn mark_other(&mut self, stamp: &Stamp) -> Option<Mark> {
         let key = (stamp.run, stamp.producer);
-        if !self.others.contains_key(&key) && self.others.len() >= OTHERS_MAX {
+        let index = match self.last_other {
+            Some((last, index)) if last == key => index,
+            _ => match self.others.get(&key) {
+                Some(index) => *index,
+                None => return self.meet(key, stamp.sequence),
+            },
+        };
+        self.last_other = Some((key, index));
+        self.findings.of_other_runs += 1;
+        mark(&mut self.others_seen[index], stamp.sequence)
+    }
+
+    /// Takes up a producer of another run, where that is not one too many.
+    #[cold]
+    fn meet(&mut self, key: (u32, u16), sequence: u32) -> Option<Mark> {
+        if self.others.len() >= OTHERS_MAX {
             return None;
         }
-        self.findings.of_other_runs += 1;
         let margin = if self.is_ordered { 0 } else { OTHERS_MARGIN };
-        match self.others.get_mut(&key) {
-            Some(seen) => mark(seen, stamp.sequence),
-            None => {
-                self.others.insert(key, Seen::from_within(stamp.sequence.into(), margin));
-                Some(Mark::Next)
-            }
-        }
+        self.others.insert(key, self.others_seen.len());
+        self.others_seen.push(Seen::from_within(sequence.into(), margin));
+        self.findings.of_other_runs += 1;
+        Some(Mark::Next)
     }
 
     /// What was found, with the gaps that are there now.
     pub(super) fn findings(&self) -> Findings {
-        let gaps = self.own.iter().chain(self.others.values()).map(Seen::missing).sum();
+        let gaps = self.own.iter().chain(&self.others_seen).map(Seen::missing).sum();
         Findings { gaps, ..self.findings }
     }
 }

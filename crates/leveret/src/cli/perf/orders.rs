@@ -27,22 +27,24 @@ const OPENING_MAX: usize = 64;
 const BATCHES_OCTETS_MAX: usize = 64 << 20;
 
 impl Worker {
-    /// Takes the next order, if there is one.
+    /// Takes the orders that have come.
     pub(super) fn take_orders(&mut self) -> Result<(), Fault> {
-        match self.orders.try_recv() {
-            Ok(Order::Mark) => self.mark(),
-            Ok(order) => {
-                self.order = Some(order);
-                return self.start(order);
-            }
-            Err(mpsc::TryRecvError::Empty) => {}
-            // Nobody waits for the end any more.
-            Err(mpsc::TryRecvError::Disconnected) => {
-                self.order = Some(Order::Close);
-                self.connections.iter_mut().for_each(|connection| connection.state = State::Closed);
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::Mark) => self.mark(),
+                Ok(order) => {
+                    self.order = Some(order);
+                    self.start(order)?;
+                }
+                Err(mpsc::TryRecvError::Empty) => return Ok(()),
+                // Nobody waits for the end any more.
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    self.order = Some(Order::Close);
+                    self.connections.iter_mut().for_each(|connection| connection.state = State::Closed);
+                    return Ok(());
+                }
             }
         }
-        Ok(())
     }
 
     fn mark(&mut self) {

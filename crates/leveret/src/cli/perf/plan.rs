@@ -222,7 +222,9 @@ fn refuse_nonsense(args: &PerfArgs, consumers: usize, own_queues: bool) -> Resul
 }
 
 fn exchange_of(args: &PerfArgs, run: u32, own_queues: bool) -> Option<Exchange> {
-    let default_kind = if args.fan_out.is_some() { "fanout" } else { "direct" };
+    // The exchanges that every broker has are named by their type.
+    let named = args.exchange.as_deref().and_then(|name| name.strip_prefix("amq."));
+    let default_kind = named.unwrap_or(if args.fan_out.is_some() { "fanout" } else { "direct" });
     let kind = args.kind.clone().unwrap_or_else(|| default_kind.to_owned());
     match &args.exchange {
         Some(name) if name.is_empty() && !own_queues => None,
@@ -313,6 +315,8 @@ mod tests {
         let two = [("q-1", "x", "q-1"), ("q-2", "x", "q-2")];
         check("-u q --queues 2 -e x", &[("x", "q-1"), ("x", "q-2")], &two, 1);
         check("-u q --queues 2 -e x -t fanout", &[("x", "q-1"), ("x", "q-2")], &two, 2);
+        let two = [("q-1", "amq.fanout", "q-1"), ("q-2", "amq.fanout", "q-2")];
+        check("-u q --queues 2 -e amq.fanout", &[("amq.fanout", "q-1"), ("amq.fanout", "q-2")], &two, 2);
         check("--fan-out 10", &[("leveret-perf-00000abc", "perf")], &[], 10);
         check("--fan-out 10 -e x -k a", &[("x", "a")], &[], 10);
     }
