@@ -8,25 +8,30 @@ use std::{
 use futures_lite::future::block_on;
 use leveret_wire::method::connection;
 
-use crate::support::{Peer, consume_no_ack, declare, message};
+use crate::support::{Client, Peer, consume_no_ack, declare, message};
 
 const TOLD: &str = "320 (0/0) CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
 const BODY_OCTETS: usize = 100_000;
 
-#[test]
-fn a_peer_that_does_not_read_is_told_of_the_shutdown_once_it_does() {
-    let Some(peer) = Peer::leveret("it takes a broker that can be shut down", |builder| builder) else {
-        return;
-    };
+/// A consumer with more in front of it than the sockets hold, and who published that.
+fn unread(peer: &Peer) -> (Client, Client) {
     let mut consumer = peer.client();
     consumer.ask(declare("q"), "declare-ok q 0 0");
     consumer.ask(consume_no_ack("q", "t"), "consume-ok t");
     let mut publisher = peer.client();
     publisher.confirm_select();
     let body = "x".repeat(BODY_OCTETS);
-    // More than the sockets between them hold.
     publisher.publish_all((0..200).map(|_| message("", "q", &body)));
     publisher.confirms(200);
+    (consumer, publisher)
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_told_of_the_shutdown_once_it_does() {
+    let Some(peer) = Peer::leveret("it takes a broker that can be shut down", |builder| builder) else {
+        return;
+    };
+    let (mut consumer, mut publisher) = unread(&peer);
     let broker = peer.into_broker();
     let stopped = thread::spawn(|| block_on(broker.shutdown()));
     let mut deliveries = 0;
@@ -49,14 +54,7 @@ fn a_peer_that_never_reads_does_not_keep_the_broker_up() {
     let Some(peer) = Peer::leveret("it takes a broker that can be shut down", |builder| builder) else {
         return;
     };
-    let mut consumer = peer.client();
-    consumer.ask(declare("q"), "declare-ok q 0 0");
-    consumer.ask(consume_no_ack("q", "t"), "consume-ok t");
-    let mut publisher = peer.client();
-    publisher.confirm_select();
-    let body = "x".repeat(BODY_OCTETS);
-    publisher.publish_all((0..200).map(|_| message("", "q", &body)));
-    publisher.confirms(200);
+    let (_consumer, _publisher) = unread(&peer);
     let begun = Instant::now();
     block_on(peer.into_broker().shutdown());
     assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
