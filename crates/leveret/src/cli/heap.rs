@@ -18,12 +18,14 @@ const WORK_MIN: Duration = Duration::from_millis(100);
 
 /// Free octets at the end of a heap that stay there while there is work. By default it is 128 KiB, and the
 /// heap grows and shrinks with every other message.
-const TRIM_THRESHOLD_OCTETS: libc::c_int = 1024 * 1024;
+const TRIM_THRESHOLD_OCTETS: libc::c_int = 256 * 1024 * 1024;
 /// Allocations of more octets are mapped on their own, which costs a fault for each of their pages.
 const MAP_THRESHOLD_OCTETS: libc::c_int = 4 * 1024 * 1024;
 
 /// Has the allocator keep memory at hand. To be called before there is work.
 pub(crate) fn keep_at_hand() {
+    // What one thread frees, any other may take; and only the end of the first heap is ever trimmed.
+    set(libc::M_ARENA_MAX, 1);
     set(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD_OCTETS);
     set(libc::M_MMAP_THRESHOLD, MAP_THRESHOLD_OCTETS);
 }
