@@ -2,7 +2,6 @@
 //!
 //! A binary of its own, because it counts allocations by taking the place of the allocator.
 
-#[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 
 use allocation_counter::{AllocationInfo, measure};

@@ -1,6 +1,5 @@
 //! What a peer is told whose octets cannot be decoded, compared with what RabbitMQ 3.10.8 says.
 
-#[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 
 use client::{Client, FRAME_OCTETS_MAX};

@@ -408,7 +408,7 @@ impl Side {
 fn differs(seed: u64) -> Option<String> {
     let (ours, other) = Peer::both()?;
     let mut sides = [Side::new(&ours), Side::new(&other)];
-    let mut draw = Draw { random: Random(seed), bodies: 0, limits_channels: seed % 2 == 0 };
+    let mut draw = Draw { random: Random(seed), bodies: 0, limits_channels: seed.is_multiple_of(2) };
     let mut trace = Vec::new();
     for _ in 0..STEPS {
         let step = draw.step();
