@@ -88,6 +88,8 @@ counts! {
     HeartbeatDeath = "heartbeat deaths",
     /// A heartbeat of the broker's.
     Heartbeat = "heartbeats",
+    /// The memory alarm was raised.
+    Alarm = "memory alarms",
     /// A publisher was told that it is blocked.
     Blocked = "blocked",
     /// A publisher was told that it is unblocked.

@@ -53,26 +53,23 @@ impl World {
         Ok(())
     }
 
+    /// As many steps as there are connections, and whether that was not all that there is to do.
     fn round(&mut self) -> Checked<bool> {
-        let mut busy = false;
-        let mut at = 0;
-        while at < self.links.len() {
-            if self.links[at].client.is_lost {
-                // Nobody will read it, and it would keep the broker from saying all that is due.
-                self.links[at].pipe.read(usize::MAX);
+        for link in self.links.iter_mut().filter(|link| link.client.is_lost) {
+            // Nobody will read it, and it would keep the broker from saying all that is due.
+            link.pipe.read(usize::MAX);
+        }
+        for _ in 0..self.links.len() {
+            let at = self.random.below(self.links.len());
+            let step = self.random.pick_from(steps_without_acts(&self.links[at]));
+            if let Some(step) = step {
+                self.take(at, step, Some(usize::MAX))?;
             }
-            let step = self.links[at].steps().find(|step| *step != Step::Act);
-            match step {
-                Some(step) => {
-                    busy = true;
-                    let links = self.links.len();
-                    self.take(at, step, Some(usize::MAX))?;
-                    at += usize::from(self.links.len() == links);
-                }
-                None => at += 1,
+            if self.links.is_empty() {
+                return Ok(false);
             }
         }
-        Ok(busy)
+        Ok(self.links.iter().any(|link| steps_without_acts(link).next().is_some()))
     }
 
     /// Publishers that are read later have their time.
@@ -95,4 +92,8 @@ impl World {
             paused: self.links.iter().filter(|link| link.is_paused()).map(|link| link.key).collect(),
         }
     }
+}
+
+fn steps_without_acts(link: &Link) -> impl Iterator<Item = Step> {
+    link.steps().filter(|step| *step != Step::Act)
 }
