@@ -106,6 +106,8 @@ counts! {
     PausedRead = "paused reads",
     /// A peer did not read, and its output was full.
     FullOutput = "full outputs",
+    /// Messages were sent round all consumers of a queue.
+    Round = "rounds of consumers",
     /// All went quiet and everything was compared.
     Quiet = "quiet moments compared",
 }

@@ -4,7 +4,9 @@
 //! done here that a driver would not do without being told.
 
 use crate::{
-    Checked, ensure,
+    Checked,
+    counts::Event,
+    ensure,
     link::{Link, Step},
     model::Facts,
     world::World,
@@ -23,11 +25,15 @@ impl World {
             link.client.is_deaf = false;
         }
         self.rest()?;
-        if self.random.percent(CATCH_UP_PERCENT) {
+        let catches_up = self.random.percent(CATCH_UP_PERCENT);
+        if catches_up {
             self.catch_up()?;
         }
         while self.engine.is_alarmed() && self.relieve()? {
             self.rest()?;
+        }
+        if catches_up && !self.engine.is_alarmed() {
+            self.go_round()?;
         }
         let facts = self.facts();
         self.model.check_quiet(&facts)
@@ -40,6 +46,17 @@ impl World {
             link.post();
         }
         self.rest()
+    }
+
+    /// Each consumer of a queue gets a message in turn.
+    fn go_round(&mut self) -> Checked {
+        let names: Vec<String> = self.model.idle_queue_names().map(str::to_owned).collect();
+        let Some(name) = self.random.pick_from(names) else { return Ok(()) };
+        let round = self.model.begin_round(&name);
+        self.send_messages(&name, round.messages());
+        self.rest()?;
+        self.model.note(Event::Round);
+        self.model.check_round(&round)
     }
 
     /// Goes on until nothing is left to do but to wait.

@@ -131,7 +131,8 @@ impl Client {
         (*self.random.pick(&KEYS)).to_owned()
     }
 
-    pub(super) fn publish(
+    /// Publishes a message of so many octets.
+    pub fn publish(
         &mut self,
         number: u16,
         exchange: &str,
