@@ -125,12 +125,7 @@ impl Model {
     pub(super) fn expect_batch(&mut self, key: ConnectionKey) {
         let turn = self.turns;
         for queue in self.queues.values_mut() {
-            let mut touched = false;
-            for waiting in queue.waiting_mut().filter(|waiting| waiting.fresh && waiting.since == turn) {
-                waiting.unordered = true;
-                touched = true;
-            }
-            if touched {
+            if queue.doubt_order(turn) {
                 queue.expecting.insert(key);
             }
         }
