@@ -72,21 +72,20 @@ impl World {
 
     /// As many steps as there are connections, and whether that was not all that there is to do.
     fn round(&mut self) -> Checked<bool> {
-        for link in self.links.iter_mut().filter(|link| link.client.is_lost) {
-            // Nobody will read it, and it would keep the broker from saying all that is due.
-            link.pipe.read(usize::MAX);
-        }
         for _ in 0..self.links.len() {
             let at = self.random.below(self.links.len());
-            let step = self.random.pick_from(steps_without_acts(&self.links[at]));
-            if let Some(step) = step {
+            if let Some(step) = self.random.pick_from(steps_at_rest(&self.links[at])) {
                 self.take(at, step, Some(usize::MAX))?;
             }
             if self.links.is_empty() {
                 return Ok(false);
             }
         }
-        Ok(self.links.iter().any(|link| steps_without_acts(link).next().is_some()))
+        for link in self.links.iter_mut().filter(|link| link.client.is_lost) {
+            // Nobody will read it, and it would keep the broker from saying all that is due.
+            link.pipe.read(usize::MAX);
+        }
+        Ok(self.links.iter().any(|link| steps_at_rest(link).next().is_some()))
     }
 
     /// Publishers that are read later have their time.
@@ -111,6 +110,6 @@ impl World {
     }
 }
 
-fn steps_without_acts(link: &Link) -> impl Iterator<Item = Step> {
+fn steps_at_rest(link: &Link) -> impl Iterator<Item = Step> {
     link.steps().filter(|step| *step != Step::Act)
 }
