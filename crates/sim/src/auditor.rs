@@ -95,7 +95,7 @@ impl World {
             });
             self.rest()?;
             let left = self.model.waiting(name).unwrap_or_default();
-            if left.0 == sure {
+            if left.1 == possible {
                 // What was only possible was not there.
                 ensure!(sure == 0, "'{name}' gives nothing and keeps {sure} messages");
                 return Ok(());
