@@ -66,6 +66,8 @@ bugs! {
     RollbackKeepsPublishes,
     /// A publisher whose alarm came back before it looked is not woken when it clears.
     AlarmForgetsWaiting,
+    /// A consumer gets all that it has credit for before the next one gets any.
+    NoRoundRobin,
 }
 
 /// Whether the bug is planted.

@@ -2,9 +2,9 @@
 
 mod client;
 
-use client::{Client, FRAME_OCTETS_MAX};
+use client::{Client, names};
 use leveret_wire::{
-    ContentHeader, FrameKind, Method, decode_frame,
+    ContentHeader, FrameKind, Method,
     method::{basic, queue, tx},
     write_frame,
 };
@@ -27,19 +27,6 @@ fn transactional(messages: usize) -> Client {
     }
     client.call(1, tx::Commit {});
     client
-}
-
-/// The methods that are said in answer, by their names.
-fn names(said: &[u8]) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    let mut rest = said;
-    while let Some((frame, octets)) = decode_frame(rest, FRAME_OCTETS_MAX).unwrap() {
-        if frame.kind == FrameKind::Method {
-            names.push(Method::decode(frame.payload).unwrap().name());
-        }
-        rest = &rest[octets..];
-    }
-    names
 }
 
 fn get(client: &mut Client) -> Vec<&'static str> {

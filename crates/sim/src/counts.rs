@@ -88,6 +88,8 @@ counts! {
     HeartbeatDeath = "heartbeat deaths",
     /// A heartbeat of the broker's.
     Heartbeat = "heartbeats",
+    /// The memory alarm was raised.
+    Alarm = "memory alarms",
     /// A publisher was told that it is blocked.
     Blocked = "blocked",
     /// A publisher was told that it is unblocked.
@@ -104,6 +106,8 @@ counts! {
     PausedRead = "paused reads",
     /// A peer did not read, and its output was full.
     FullOutput = "full outputs",
+    /// Messages were sent round all consumers of a queue.
+    Round = "rounds of consumers",
     /// All went quiet and everything was compared.
     Quiet = "quiet moments compared",
 }

@@ -87,8 +87,15 @@ enum Focus {
 }
 
 impl Focus {
-    const ALL: [Self; 6] =
-        [Self::Anything, Self::Anything, Self::Consumers, Self::Transactions, Self::Confirms, Self::Memory];
+    const ALL: [Self; 7] = [
+        Self::Anything,
+        Self::Anything,
+        Self::Consumers,
+        Self::Transactions,
+        Self::Confirms,
+        Self::Memory,
+        Self::Memory,
+    ];
 
     /// How much more of what it has then.
     const fn factors(self) -> &'static [(u64, Act)] {
@@ -101,7 +108,7 @@ impl Focus {
             Self::Confirms => {
                 &[(4, Act::Burst), (6, Act::SelectConfirms), (2, Act::Consume), (3, Act::Requeue)]
             }
-            Self::Memory => &[(3, Act::Burst), (3, Act::SettleMany), (6, Act::Purge), (2, Act::Consume)],
+            Self::Memory => &[(2, Act::Burst), (4, Act::Settle), (2, Act::SettleMany), (2, Act::Consume)],
         }
     }
 }
@@ -136,6 +143,8 @@ pub struct Plan {
     /// Whether some of them have hundreds of queues and consumers, or publish thousands of
     /// messages at once.
     pub floods: bool,
+    /// Whether some of them only publish.
+    pub has_publishers: bool,
     /// What they like to do.
     pub likings: Vec<(u64, Act)>,
     /// The shared queues, named `q0` and so on.
@@ -164,6 +173,8 @@ pub struct Plan {
     pub shared_prefetch_percent: u64,
     /// How many of a hundred consumers are cancelled as soon as they are started.
     pub regret_percent: u64,
+    /// Steps between two moments in which everything comes to rest.
+    pub steps_between_rests: usize,
     /// Whether the broker is stopped in the middle of everything.
     pub ends_abruptly: bool,
 }
@@ -177,6 +188,7 @@ impl Plan {
         Self {
             clients: clients.unwrap_or_else(|| 2 + random.below(5)),
             floods,
+            has_publishers: random.percent(50) || focus == Focus::Memory,
             likings: likings(random, focus),
             queues: (0..2 + random.below(4)).map(|_| queue_shape(random)).collect(),
             exchanges: (0..2 + random.below(4)).map(|_| exchange_shape(random)).collect(),
@@ -191,6 +203,7 @@ impl Plan {
             prefetch_max: *random.pick(&[1, 3, 10]),
             shared_prefetch_percent: *random.pick(&[10, 40, 90]),
             regret_percent: *random.pick(&[0, 5, 20]),
+            steps_between_rests: *random.pick(&[60, 250, 600]),
             ends_abruptly: random.percent(20),
         }
     }
@@ -199,7 +212,7 @@ impl Plan {
 /// The watermark and the largest usual body.
 fn memory(random: &mut Random, focus: Focus, floods: bool) -> (u64, usize) {
     if focus == Focus::Memory && !floods {
-        return *random.pick(&[(4_000, 400), (20_000, 2_000), (20_000, 6_000)]);
+        return *random.pick(&[(4_000, 1_000), (20_000, 2_000), (20_000, 6_000)]);
     }
     let watermark_octets = *random.pick(&[u64::MAX, u64::MAX, 4_000, 20_000, 100_000]);
     let body_octets_max = *random.pick(&[20, 20, 200, 6_000, 40_000]);

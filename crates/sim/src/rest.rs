@@ -4,7 +4,9 @@
 //! done here that a driver would not do without being told.
 
 use crate::{
-    Checked, ensure,
+    Checked,
+    counts::Event,
+    ensure,
     link::{Link, Step},
     model::Facts,
     world::World,
@@ -23,11 +25,15 @@ impl World {
             link.client.is_deaf = false;
         }
         self.rest()?;
-        if self.random.percent(CATCH_UP_PERCENT) {
+        let catches_up = self.random.percent(CATCH_UP_PERCENT);
+        if catches_up {
             self.catch_up()?;
         }
         while self.engine.is_alarmed() && self.relieve()? {
             self.rest()?;
+        }
+        if catches_up && !self.engine.is_alarmed() {
+            self.go_round()?;
         }
         let facts = self.facts();
         self.model.check_quiet(&facts)
@@ -42,6 +48,17 @@ impl World {
         self.rest()
     }
 
+    /// Each consumer of a queue gets a message in turn.
+    fn go_round(&mut self) -> Checked {
+        let names: Vec<String> = self.model.idle_queue_names().map(str::to_owned).collect();
+        let Some(name) = self.random.pick_from(names) else { return Ok(()) };
+        let round = self.model.begin_round(&name);
+        self.send_messages(&name, round.messages());
+        self.rest()?;
+        self.model.note(Event::Round);
+        self.model.check_round(&round)
+    }
+
     /// Goes on until nothing is left to do but to wait.
     pub(crate) fn rest(&mut self) -> Checked {
         for _ in 0..ROUNDS_MAX {
@@ -53,26 +70,22 @@ impl World {
         Ok(())
     }
 
+    /// As many steps as there are connections, and whether that was not all that there is to do.
     fn round(&mut self) -> Checked<bool> {
-        let mut busy = false;
-        let mut at = 0;
-        while at < self.links.len() {
-            if self.links[at].client.is_lost {
-                // Nobody will read it, and it would keep the broker from saying all that is due.
-                self.links[at].pipe.read(usize::MAX);
+        for _ in 0..self.links.len() {
+            let at = self.random.below(self.links.len());
+            if let Some(step) = self.random.pick_from(steps_at_rest(&self.links[at])) {
+                self.take(at, step, Some(usize::MAX))?;
             }
-            let step = self.links[at].steps().find(|step| *step != Step::Act);
-            match step {
-                Some(step) => {
-                    busy = true;
-                    let links = self.links.len();
-                    self.take(at, step, Some(usize::MAX))?;
-                    at += usize::from(self.links.len() == links);
-                }
-                None => at += 1,
+            if self.links.is_empty() {
+                return Ok(false);
             }
         }
-        Ok(busy)
+        for link in self.links.iter_mut().filter(|link| link.client.is_lost) {
+            // Nobody will read it, and it would keep the broker from saying all that is due.
+            link.pipe.read(usize::MAX);
+        }
+        Ok(self.links.iter().any(|link| steps_at_rest(link).next().is_some()))
     }
 
     /// Publishers that are read later have their time.
@@ -95,4 +108,8 @@ impl World {
             paused: self.links.iter().filter(|link| link.is_paused()).map(|link| link.key).collect(),
         }
     }
+}
+
+fn steps_at_rest(link: &Link) -> impl Iterator<Item = Step> {
+    link.steps().filter(|step| *step != Step::Act)
 }

@@ -24,8 +24,6 @@ use crate::{
 pub const MESSAGE_OCTETS_MAX: usize = 64 * 1024;
 /// Channels that a connection may have.
 const CHANNEL_MAX: u16 = 200;
-/// Steps between two moments in which everything comes to rest.
-const STEPS_BETWEEN_RESTS: usize = 250;
 /// Steps that are taken while the broker stops, before time passes.
 const STEPS_AFTER_STOP: usize = 500;
 /// How long the last connection may take to end when the broker stops.
@@ -167,7 +165,7 @@ fn live(world: &mut World, settings: Settings) -> Checked {
         }
         disturb(world)?;
         world.step(World::AUDITOR)?;
-        if step % STEPS_BETWEEN_RESTS == 0 {
+        if step % world.plan.steps_between_rests == 0 {
             world.settle()?;
             world.count_queues()?;
         }
@@ -179,6 +177,7 @@ fn role(world: &mut World) -> Role {
     match world.random.below(3) {
         0 if world.plan.floods => Role::Hoarder,
         1 if world.plan.floods => Role::Flooder,
+        2 if world.plan.has_publishers => Role::Publisher,
         _ => Role::Ordinary,
     }
 }

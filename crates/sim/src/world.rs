@@ -151,7 +151,7 @@ impl World {
         if self.links[at].is_closed && taken < input.len() && !paused {
             return self.cut(at);
         }
-        self.check_alarm()
+        self.check_alarm(was_alarmed)
     }
 
     fn advance(&mut self, at: usize) -> Checked {
@@ -181,7 +181,7 @@ impl World {
         } else {
             self.model.advanced(key, &said, more, circumstances)?;
         }
-        self.check_alarm()?;
+        self.check_alarm(was_alarmed)?;
         self.bury(at)
     }
 
@@ -236,8 +236,11 @@ impl World {
         Ok(())
     }
 
-    fn check_alarm(&self) -> Checked {
+    fn check_alarm(&mut self, was_alarmed: bool) -> Checked {
         let (octets, alarmed) = (self.engine.memory_octets(), self.engine.is_alarmed());
+        if alarmed && !was_alarmed {
+            self.model.note(Event::Alarm);
+        }
         let (high, low) = (self.watermark_octets, self.watermark_octets / 100 * 95);
         ensure!(octets <= high || alarmed, "{octets} octets and no alarm at {high}");
         ensure!(octets > low || !alarmed, "an alarm at {octets} octets, it clears at {low}");

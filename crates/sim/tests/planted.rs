@@ -54,4 +54,5 @@ planted! {
     a_limit_off_by_one: LimitOffByOne;
     a_rollback_that_keeps_publishes: RollbackKeepsPublishes;
     an_alarm_that_forgets_who_waits: AlarmForgetsWaiting;
+    no_round_robin: NoRoundRobin;
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Location,
     planted::{self, Bug},
-    session::Channel,
+    session::{Channel, Phase},
 };
 
 /// Queues stepped in one turn.
@@ -219,7 +219,11 @@ impl Connection {
     fn torn_down(&mut self, then: Then) {
         match then {
             Then::Nothing => {}
-            Then::ChannelCloseOk(channel) => self.say(channel, channel_method::CloseOk {}),
+            // Nothing is said on a connection that was closed meanwhile.
+            Then::ChannelCloseOk(channel) if self.session.phase() == Phase::Running => {
+                self.say(channel, channel_method::CloseOk {});
+            }
+            Then::ChannelCloseOk(_) => {}
             Then::ConnectionCloseOk => {
                 tracing::info!(connection = %self.peer().name, vhost = self.vhost_name(), "connection closed");
                 self.say(0, connection::CloseOk {});

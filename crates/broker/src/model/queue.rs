@@ -224,7 +224,9 @@ impl Queue {
                 continue;
             }
             self.assign(slot, granted, body_octets, effects);
-            self.round.rotate_left(1);
+            if !planted::is(Bug::NoRoundRobin) {
+                self.round.rotate_left(1);
+            }
             self.give_back_room();
         }
     }

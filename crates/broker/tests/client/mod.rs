@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use leveret_broker::Now;
 use leveret_broker::engine::{Config, Connection, Engine, Entropy, Peer, Wake};
-use leveret_wire::Method;
 use leveret_wire::method::{LongStr, channel, connection, queue};
+use leveret_wire::{FrameKind, Method, decode_frame};
 
 /// Octets of a frame that the client agrees to.
 pub(crate) const FRAME_OCTETS_MAX: u32 = 131_072;
@@ -118,4 +118,17 @@ impl Client {
         method.into().write_frame(channel, &mut octets);
         self.send(&octets)
     }
+}
+
+/// The methods that are said in answer, by their names.
+pub(crate) fn names(said: &[u8]) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    let mut rest = said;
+    while let Some((frame, octets)) = decode_frame(rest, FRAME_OCTETS_MAX).unwrap() {
+        if frame.kind == FrameKind::Method {
+            names.push(Method::decode(frame.payload).unwrap().name());
+        }
+        rest = &rest[octets..];
+    }
+    names
 }

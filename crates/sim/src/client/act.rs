@@ -23,6 +23,11 @@ impl Client {
                 let act = self.random.weighted(&plan.likings);
                 self.act_as(act, plan);
             }
+            Role::Publisher => {
+                let act = self.random.weighted(&plan.likings);
+                let takes_messages = matches!(act, Act::Get | Act::Consume);
+                self.act_as(if takes_messages { Act::Publish } else { act }, plan);
+            }
             Role::Hoarder => self.hoard(),
             Role::Flooder => self.flood(),
         }
@@ -109,8 +114,8 @@ impl Client {
     /// An exchange and a key that may lead somewhere.
     fn way(&mut self, number: u16, plan: &Plan) -> (String, String) {
         let exchange = match self.random.below(10) {
-            0..=3 => return (String::new(), format!("q{}", self.random.below(plan.queues.len()))),
-            4 => (*self.random.pick(&["amq.direct", "amq.fanout", "amq.topic", "amq.headers"])).to_owned(),
+            0..=4 => return (String::new(), format!("q{}", self.known_queue(number, plan))),
+            5 => (*self.random.pick(&["amq.direct", "amq.fanout", "amq.topic", "amq.headers"])).to_owned(),
             _ => match self.known_exchange(number, plan) {
                 internal if plan.exchanges[internal].internal && self.random.percent(95) => String::new(),
                 known => format!("x{known}"),
@@ -126,7 +131,8 @@ impl Client {
         (*self.random.pick(&KEYS)).to_owned()
     }
 
-    pub(super) fn publish(
+    /// Publishes a message of so many octets.
+    pub fn publish(
         &mut self,
         number: u16,
         exchange: &str,

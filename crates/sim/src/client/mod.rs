@@ -21,6 +21,8 @@ use crate::{plan::Plan, random::Random};
 pub enum Role {
     /// Does everything now and then.
     Ordinary,
+    /// The same, but takes no messages.
+    Publisher,
     /// Has hundreds of queues and consumers.
     Hoarder,
     /// Publishes thousands of messages at once.

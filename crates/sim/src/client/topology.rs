@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// A shared queue that it declared, now if it knows none.
-    fn known_queue(&mut self, number: u16, plan: &Plan) -> usize {
+    pub(super) fn known_queue(&mut self, number: u16, plan: &Plan) -> usize {
         match self.random.pick_from(self.known_queues.iter().copied()) {
             Some(queue) if self.random.percent(95) => queue,
             _ => self.declare_queue(number, plan),

@@ -2,7 +2,7 @@
 
 use super::{
     ChannelKey, Model,
-    connection::{Mode, Unconfirmed},
+    connection::{MayHave, Mode, Unconfirmed},
     queue::Overflow,
 };
 use crate::{Checked, Violation, counts::Event, ensure};
@@ -41,15 +41,15 @@ impl Model {
         if taken {
             self.trust_taken(publish);
         } else if let ([only], None) = (&publish.unsure[..], publish.taken) {
-            self.queues.get_mut(only).and_then(|queue| queue.take(message));
+            self.queues.get_mut(&only.queue).and_then(|queue| queue.take(message));
         }
         Ok(())
     }
 
-    /// Queues that refuse what does not fit keep what they took.
+    /// Queues that refuse what does not fit keep what they took, unless something came between.
     fn trust_taken(&mut self, publish: &Unconfirmed) {
-        for key in &publish.unsure {
-            let queue = self.queues.get_mut(key).filter(|queue| !queue.dead);
+        for MayHave { queue, doubts } in &publish.unsure {
+            let queue = self.queues.get_mut(queue).filter(|queue| queue.doubts() == *doubts);
             if let Some(queue) = queue.filter(|queue| queue.limits.overflow == Overflow::RejectPublish) {
                 queue.trust(publish.message.id);
             }

@@ -118,7 +118,15 @@ pub(super) struct Unconfirmed {
     /// What it has to be, where that is known.
     pub(super) taken: Option<bool>,
     /// Queues that may have refused it.
-    pub(super) unsure: Vec<QueueKey>,
+    pub(super) unsure: Vec<MayHave>,
+}
+
+/// A queue that may have taken a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MayHave {
+    pub(super) queue: QueueKey,
+    /// The doubts that there were about its messages then.
+    pub(super) doubts: u64,
 }
 
 /// What is held back by a transaction.
@@ -231,7 +239,7 @@ impl Channel {
 pub(super) struct Landing {
     pub(super) queues: Destinations,
     pub(super) refused: bool,
-    pub(super) unsure: Vec<QueueKey>,
+    pub(super) unsure: Vec<MayHave>,
 }
 
 impl Landing {

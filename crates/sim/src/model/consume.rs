@@ -18,7 +18,9 @@ pub(super) struct Consumer {
     pub(super) exclusive: bool,
     /// 0 is no limit.
     pub(super) prefetch: u16,
-    /// Deliveries heard and not settled.
+    /// Deliveries heard.
+    pub(super) delivered: u64,
+    /// Those of them that are not settled.
     pub(super) unacked: u64,
     /// What it was delivered took of its window since its connection had nothing left to send.
     pub(super) heard: u64,
@@ -89,6 +91,7 @@ impl Model {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             prefetch: channel.prefetch,
+            delivered: 0,
             unacked: 0,
             heard: 0,
             lost: false,

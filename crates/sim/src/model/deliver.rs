@@ -50,6 +50,7 @@ impl Model {
         )?;
         self.check_tag(key, deliver.delivery_tag)?;
         let state = self.consumers.get_mut(&consumer).expect("it was just looked up");
+        state.delivered += 1;
         state.heard += window_share(&waiting.message);
         if state.no_ack {
             return Ok(());

@@ -70,7 +70,8 @@ impl Model {
     fn exactly(&self, key: QueueKey, hidden: Range) -> Option<u64> {
         let queue = self.queue(key);
         let sure = queue.sure() == queue.all() && queue.expecting.is_empty();
-        (sure && hidden.min == hidden.max && (hidden.max == 0 || !queue.scrambled)).then_some(hidden.max)
+        (sure && hidden.min == hidden.max && (hidden.max == 0 || queue.hands_out_in_order()))
+            .then_some(hidden.max)
     }
 
     fn drops_head(&self, key: QueueKey) -> bool {

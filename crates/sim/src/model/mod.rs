@@ -23,6 +23,7 @@ mod publish;
 mod queue;
 mod queues;
 mod quiet;
+mod round;
 mod routing;
 mod settle;
 mod teardown;
@@ -37,6 +38,7 @@ use std::{
 pub use self::{
     connection::{Capabilities, Phase},
     quiet::Facts,
+    round::Round,
     turn::Circumstances,
 };
 use self::{

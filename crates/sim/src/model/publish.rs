@@ -6,7 +6,7 @@ use leveret_wire::{Properties, ReplyCode, Table, method::basic};
 
 use super::{
     ChannelKey, ConnectionKey, Destinations, Message, Model, Shared,
-    connection::{Begun, HeldPublish, Landing, Mode},
+    connection::{Begun, HeldPublish, Landing, MayHave, Mode},
     limits::Taken,
     turn::Turn,
     verdict::{Outcome, Verdict},
@@ -79,7 +79,10 @@ impl Model {
             match self.offer(*queue, message) {
                 Taken::Yes => {}
                 Taken::No => landing.refused = true,
-                Taken::Unsure => landing.unsure.push(*queue),
+                Taken::Unsure => {
+                    let doubts = self.queue(*queue).doubts();
+                    landing.unsure.push(MayHave { queue: *queue, doubts });
+                }
             }
         }
         landing
@@ -122,12 +125,7 @@ impl Model {
     pub(super) fn expect_batch(&mut self, key: ConnectionKey) {
         let turn = self.turns;
         for queue in self.queues.values_mut() {
-            let mut touched = false;
-            for waiting in queue.waiting_mut().filter(|waiting| waiting.fresh && waiting.since == turn) {
-                waiting.unordered = true;
-                touched = true;
-            }
-            if touched {
+            if queue.doubt_order(turn) {
                 queue.expecting.insert(key);
             }
         }

@@ -79,6 +79,7 @@ pub(super) struct Queue {
     waiting: BTreeMap<Position, Waiting>,
     positions: BTreeMap<u64, Position>,
     unsure: u64,
+    unordered: u64,
     /// How often something cast doubt on what is here.
     doubts: u64,
     next_position: Position,
@@ -105,6 +106,22 @@ impl Queue {
         self.waiting.values().skip(skip).map(Waiting::octets).sum()
     }
 
+    /// Whether what was handed out are the first messages.
+    pub(super) const fn hands_out_in_order(&self) -> bool {
+        !self.scrambled && self.unordered == 0
+    }
+
+    /// Where the messages that came in that turn stand is open. True if there are any.
+    pub(super) fn doubt_order(&mut self, turn: u64) -> bool {
+        let mut came = 0;
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.fresh && waiting.since == turn) {
+            came += u64::from(!waiting.unordered);
+            waiting.unordered = true;
+        }
+        self.unordered += came;
+        came > 0
+    }
+
     /// Puts a new message at the end.
     pub(super) fn append(&mut self, message: Shared, unsure: bool, turn: u64) {
         self.window_share_max = self.window_share_max.max(window_share(&message));
@@ -118,6 +135,7 @@ impl Queue {
     /// Puts a message where it stood.
     pub(super) fn insert(&mut self, position: Position, waiting: Waiting) {
         self.unsure += u64::from(waiting.unsure);
+        self.unordered += u64::from(waiting.unordered);
         let before = self.positions.insert(waiting.message.id, position);
         assert!(before.is_none(), "a message is in a queue once");
         self.waiting.insert(position, waiting);
@@ -132,6 +150,7 @@ impl Queue {
         let position = self.positions.remove(&message)?;
         let waiting = self.waiting.remove(&position).expect("positions are those of messages");
         self.unsure -= u64::from(waiting.unsure);
+        self.unordered -= u64::from(waiting.unordered);
         Some((position, waiting))
     }
 

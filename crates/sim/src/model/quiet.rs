@@ -84,7 +84,7 @@ impl Model {
             let queue = self.queue(key);
             ensure!(!queue.dead, "a consumer of '{}' was never told that it is gone", queue.name);
             ensure!(queue.expecting.is_empty(), "a batch never came to '{}'", queue.name);
-            let idle = queue.consumers.iter().any(|consumer| self.is_idle(*consumer));
+            let idle = queue.consumers.iter().any(|consumer| self.is_idle(*consumer, 1));
             let (name, sure) = (&queue.name, queue.sure());
             ensure!(!idle || sure == 0, "'{name}' keeps {sure} messages while a consumer has credit");
             self.settle_doubts(key, idle);
@@ -111,8 +111,8 @@ impl Model {
         Ok(())
     }
 
-    /// Whether the consumer could take a message.
-    fn is_idle(&self, key: ConsumerKey) -> bool {
+    /// Whether the consumer could take a message, and its channel so many of them.
+    pub(super) fn is_idle(&self, key: ConsumerKey, of_channel: u64) -> bool {
         let consumer = &self.consumers[&key];
         if consumer.no_ack {
             return true;
@@ -120,7 +120,7 @@ impl Model {
         let channel = self.channel(consumer.channel);
         let delivered = channel.unacked.values().filter(|held| held.consumer.is_some()).count() as u64;
         let own = consumer.prefetch == 0 || consumer.unacked < u64::from(consumer.prefetch);
-        own && channel.shared_limit.current.is_none_or(|limit| delivered < limit)
+        own && channel.shared_limit.current.is_none_or(|limit| delivered + of_channel <= limit)
     }
 
     fn check_memory(&self, facts: &Facts) -> Checked {
