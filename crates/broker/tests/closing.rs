@@ -1,6 +1,5 @@
 //! Channels and connections that close while there is much to take down.
 
-#[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 
 use client::{Client, names};
