@@ -16,6 +16,8 @@ mod instructions;
 mod interop;
 mod loom;
 mod tidy;
+#[cfg(target_os = "linux")]
+mod workplace;
 
 /// Chores of this repository
 #[derive(Parser)]

@@ -12,14 +12,13 @@ mod relay;
 mod report;
 mod scenario;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::footprint::peer::{Kind, Peer};
-use crate::interop::leveret;
 use crate::interop::process::Supervisor;
+use crate::workplace::Workplace;
 use load::{Broker, Figures};
 use scenario::{Measure, SCENARIOS, Scenario};
 
@@ -73,23 +72,15 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         growth::NAMES.iter().for_each(|name| println!("{name}"));
         return Ok(true);
     }
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in no workspace")?;
-    let target = workspace.join("target/compare");
-    fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
-    let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&target)?;
-    let supervisor = Supervisor::start()?;
-    let binary = match &options.leveret {
-        Some(path) => path.canonicalize().context("no such leveret binary")?,
-        None => leveret::build(&supervisor, workspace, folder.path())?,
-    };
-    let lab = Lab { options, supervisor: &supervisor, binary: &binary, folder: folder.path() };
+    let place = Workplace::set_up("compare", options.leveret.as_deref())?;
+    let lab = Lab { options, supervisor: &place.supervisor, binary: &place.binary, folder: place.folder() };
     let comparison = lab.measure()?;
     if comparison.rows.is_empty() && comparison.growth.is_empty() {
         bail!("no scenario is called that; --list names them");
     }
     let holds = report::print(&comparison);
     if options.only.is_empty() && options.peers.contains(&PeerName::Rabbitmq) {
-        report::write(&workspace.join("docs/performance.md"), &comparison, options.runs)?;
+        report::write(&place.workspace.join("docs/performance.md"), &comparison, options.runs)?;
     }
     Ok(holds)
 }

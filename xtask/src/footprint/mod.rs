@@ -9,14 +9,13 @@ pub(crate) mod peer;
 pub(crate) mod report;
 pub(crate) mod usage;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::interop::leveret;
 use crate::interop::process::Supervisor;
+use crate::workplace::Workplace;
 use peer::{Kind, Peer};
 use usage::Memory;
 
@@ -75,19 +74,11 @@ struct Measured<'a> {
 
 /// Measures, prints, and writes the report; whether leveret keeps the limits.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in no workspace")?;
-    let target = workspace.join("target/footprint");
-    fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
-    let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&target)?;
-    let supervisor = Supervisor::start()?;
-    let binary = match &options.leveret {
-        Some(path) => path.canonicalize().context("no such leveret binary")?,
-        None => leveret::build(&supervisor, workspace, folder.path())?,
-    };
-    let measured = measure(options, &supervisor, &binary, folder.path())?;
+    let place = Workplace::set_up("footprint", options.leveret.as_deref())?;
+    let measured = measure(options, &place.supervisor, &place.binary, place.folder())?;
     report::print(&measured, options.messages);
     if !options.without_rabbitmq && options.messages == MESSAGES {
-        report::write(&workspace.join("docs/footprint.md"), &measured, options.messages)?;
+        report::write(&place.workspace.join("docs/footprint.md"), &measured, options.messages)?;
     }
     Ok(keeps_limits(&measured[0]))
 }
