@@ -1,23 +1,12 @@
 //! Who may log in from where.
 
+mod client;
+
+use client::{Unheeded, Zeros};
 use leveret_broker::Now;
-use leveret_broker::engine::{Config, Connection, Engine, Entropy, Peer, User, Wake};
+use leveret_broker::engine::{Config, Connection, Engine, Peer, User};
 use leveret_wire::method::{LongStr, connection};
 use leveret_wire::{Method, ProtocolHeader, TableBuf, Value, decode_frame};
-
-struct Zeros;
-
-impl Entropy for Zeros {
-    fn fill(&mut self, octets: &mut [u8]) {
-        octets.fill(0);
-    }
-}
-
-struct Unheeded;
-
-impl Wake for Unheeded {
-    fn wake(&self) {}
-}
 
 const NOW: Now = Now { monotonic_millis: 1, wall_millis: 1 };
 

@@ -11,7 +11,8 @@ use leveret_wire::{FrameKind, Method, decode_frame};
 /// Octets of a frame that the client agrees to.
 pub(crate) const FRAME_OCTETS_MAX: u32 = 131_072;
 
-struct Zeros;
+/// The same octets in every run.
+pub(crate) struct Zeros;
 
 impl Entropy for Zeros {
     fn fill(&mut self, octets: &mut [u8]) {
@@ -19,7 +20,8 @@ impl Entropy for Zeros {
     }
 }
 
-struct Unheeded;
+/// Nobody waits for it.
+pub(crate) struct Unheeded;
 
 impl Wake for Unheeded {
     fn wake(&self) {}
