@@ -27,7 +27,8 @@ const LARGE_MAIL_LETTERS: usize = 16;
 /// Messages encoded in one turn.
 const TURN_MESSAGES_MAX: usize = 4096;
 // Larger bodies are referred to from a vectored write and not copied, which matters most for what
-// a peer who does not read may cost. Where exactly copying gets dearer is not measured yet.
+// a peer who does not read may cost. At 1 KiB copying is not dearer (`docs/performance.md`); where it
+// gets so is not measured yet.
 const COPY_BODY_OCTETS_MAX: usize = 4096;
 
 impl Connection {
@@ -100,7 +101,6 @@ impl Connection {
             self.output.make_room(|| self.engine.log.buffer(OUTPUT_OCTETS_MAX));
         }
         let mut last_chunk = LastChunk::default();
-        let mut freed = Vec::new();
         let mut sent = 0;
         for &Letter { location, position } in letters.iter().take(run.messages.min(budget)) {
             if self.output.is_full() {
@@ -108,7 +108,7 @@ impl Connection {
             }
             sent += 1;
             let delivery_tag = if source.no_ack {
-                freed.push(location);
+                self.scratch.freed.push(location);
                 channel.unacked.next_tag()
             } else {
                 source.unacked += 1;
@@ -128,7 +128,7 @@ impl Connection {
         }
         // What it holds counts, and releasing looks at the count.
         drop(last_chunk);
-        self.engine.release(freed);
+        self.engine.release(self.scratch.freed.drain(..));
         sent
     }
 

@@ -69,6 +69,8 @@ struct Link {
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) effects: Effects,
+    /// What deliveries that need no acknowledgement give back.
+    pub(super) freed: Vec<Location>,
     wakes: Vec<Arc<Inbox>>,
 }
 

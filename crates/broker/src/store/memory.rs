@@ -3,8 +3,7 @@
 //!
 //! A chunk is counted until its last reader lets go of it, which may be long after the log did: an
 //! output that nobody reads holds it. A buffer that is used again is still in the cache and costs
-//! neither the allocator nor the system's pages, which saves a fifth of the processor time that a
-//! message of 1 KiB takes (`benches/` has the figures). Invariant: buffers are kept up to a bound.
+//! neither the allocator nor the system's pages (`docs/performance.md` has the figures). Invariant: buffers are kept up to a bound.
 
 use parking_lot::Mutex;
 
