@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use leveret_broker::engine::{Connection, Engine, Peer, Reading, Wake};
+use leveret_broker::{
+    Now,
+    engine::{Connection, Engine, Peer, Reading, Wake},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::ioctl_fionread,
@@ -32,13 +35,32 @@ use crate::{
 
 /// Parts of the output handed to one vectored write.
 const WRITE_PARTS_MAX: usize = 64;
-/// Turns in a row before others get the thread. Several reads bring more messages to a consumer
-/// in one wake than one does.
-const TURNS_BEFORE_YIELD: u32 = 4;
+/// Turns in a row before others get the thread, if they take no longer than a millisecond. Several
+/// reads bring more messages to a consumer in one wake than one does, and who lets others go first
+/// wakes an idle thread, which takes up the work and wakes this one in its turn.
+const TURNS_BEFORE_YIELD: u32 = 16;
 /// How often to look whether a peer that is not read is still there.
 const PAUSED_LOOK: Duration = Duration::from_secs(1);
 /// A deadline this far away stands for none.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
+
+/// How long a connection has kept its thread.
+struct Spell {
+    turns: u32,
+    began_millis: u64,
+}
+
+impl Spell {
+    const fn begun(now: Now) -> Self {
+        Self { turns: 0, began_millis: now.monotonic_millis }
+    }
+
+    /// Counts a turn. True when it is the last.
+    const fn ends(&mut self, now: Now) -> bool {
+        self.turns += 1;
+        self.turns >= TURNS_BEFORE_YIELD || now.monotonic_millis > self.began_millis
+    }
+}
 
 struct NotifyTask(Arc<Notify>);
 
@@ -83,9 +105,10 @@ async fn run(stream: TcpStream, connection: &mut Connection, notify: &Notify, cl
     let mut remainder = Remainder::default();
     let mut deadline = pin!(sleep_until(Instant::now() + NO_DEADLINE));
     let mut writable = true;
-    let mut turns = 0;
+    let mut spell = Spell::begun(clock.now());
     loop {
-        let mut more = connection.advance(clock.now());
+        let now = clock.now();
+        let mut more = connection.advance(now);
         if writable {
             let was_full = connection.output().is_full();
             writable = write(&stream, connection, clock);
@@ -95,15 +118,15 @@ async fn run(stream: TcpStream, connection: &mut Connection, notify: &Notify, cl
         if connection.is_finished() {
             return;
         }
-        turns += 1;
-        if more || turns >= TURNS_BEFORE_YIELD {
-            turns = 0;
+        if spell.ends(now) {
             tokio::task::yield_now().await;
+            spell = Spell::begun(clock.now());
         }
         if more {
             continue;
         }
-        match wait(&stream, connection, &remainder, notify, deadline.as_mut(), writable, clock).await {
+        let ready = wait(&stream, connection, &remainder, notify, deadline.as_mut(), writable, clock);
+        match noting_wait(ready, || spell = Spell::begun(now)).await {
             Ready::ToRead => {
                 if remainder.read(&stream, connection, clock.now()) == Read::Closed {
                     connection.disconnect(clock.now());
@@ -119,6 +142,22 @@ async fn run(stream: TcpStream, connection: &mut Connection, notify: &Notify, cl
             Ready::Otherwise => {}
         }
     }
+}
+
+/// What the future comes to, after `waits` if it was not ready at once.
+async fn noting_wait<T>(future: impl Future<Output = T>, waits: impl FnOnce()) -> T {
+    let mut future = pin!(future);
+    let mut waits = Some(waits);
+    poll_fn(|context| {
+        let polled = future.as_mut().poll(context);
+        if polled.is_pending()
+            && let Some(waits) = waits.take()
+        {
+            waits();
+        }
+        polled
+    })
+    .await
 }
 
 /// Whether a peer is there, as far as its socket tells without being read.
