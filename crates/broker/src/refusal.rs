@@ -23,6 +23,11 @@ pub enum Refusal {
          declaration."
     )]
     LockedQueue { queue: String, vhost: String },
+    #[error(
+        "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not supported \
+         by quorum queues with single active consumer"
+    )]
+    SingleActiveGet { queue: String, vhost: String },
     #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
     ReservedName { kind: &'static str, name: String },
     #[error("operation not permitted on the default exchange")]
@@ -37,6 +42,14 @@ pub enum Refusal {
     Inequivalent { argument: String, object: &'static str, name: String, vhost: String, difference: String },
     #[error("invalid arg '{argument}' for {object} '{name}' in vhost '{vhost}': {reason}")]
     InvalidArgument { argument: String, object: &'static str, name: String, vhost: String, reason: String },
+    #[error("invalid type '{type_name}' for arg '{argument}' in {object} '{name}' in vhost '{vhost}'")]
+    ArgumentType {
+        argument: String,
+        type_name: &'static str,
+        object: &'static str,
+        name: String,
+        vhost: String,
+    },
     #[error("invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {queue_type}")]
     ArgumentOfOtherType { argument: &'static str, queue: String, vhost: String, queue_type: &'static str },
     #[error("invalid property '{property}' for queue '{queue}' in vhost '{vhost}'")]
@@ -113,7 +126,7 @@ impl Refusal {
     pub const fn code(&self) -> ReplyCode {
         match self {
             Self::NoQueue { .. } | Self::NoExchange { .. } | Self::NoPreviousQueue => ReplyCode::NotFound,
-            Self::LockedQueue { .. } => ReplyCode::ResourceLocked,
+            Self::LockedQueue { .. } | Self::SingleActiveGet { .. } => ReplyCode::ResourceLocked,
             Self::ReservedName { .. }
             | Self::DefaultExchange
             | Self::SystemExchange { .. }
@@ -123,6 +136,7 @@ impl Refusal {
             Self::UnknownExchangeType(_) | Self::UnimplementedMethod => ReplyCode::CommandInvalid,
             Self::Inequivalent { .. }
             | Self::InvalidArgument { .. }
+            | Self::ArgumentType { .. }
             | Self::ArgumentOfOtherType { .. }
             | Self::InvalidProperty { .. }
             | Self::ServerNamedQuorum

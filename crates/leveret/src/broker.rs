@@ -12,7 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
-use crate::{clock::Clock, listener, memory};
+use crate::{clock::Clock, house, listener, memory};
 
 /// How long connections may take to close when the broker stops.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
@@ -225,6 +225,7 @@ impl BrokerBuilder {
         let runtime = self.runtime().map_err(|source| StartError::Threads { source })?;
         let engine = Engine::new(self.config, Box::new(SystemEntropy));
         let clock = Clock::new();
+        runtime.spawn(house::keep(Arc::clone(&engine), clock));
         let mut addresses = Vec::new();
         for socket in sockets {
             let _inside = runtime.enter();

@@ -57,6 +57,7 @@
 mod broker;
 mod clock;
 mod connection;
+mod house;
 mod listener;
 pub mod memory;
 mod read_buffer;

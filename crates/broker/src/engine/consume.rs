@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Refusal,
     model::{
-        arguments::{Owner, QueueType, check_consumer_arguments},
+        arguments::{Owner, QueueType, consumer_priority},
         consumer::{ChannelCredit, ConsumerSettings},
     },
     planted::{self, Bug},
@@ -30,7 +30,7 @@ impl Connection {
         }
         let queue = self.named_queue(channel, consume.queue)?;
         let owner = Owner { object: "queue", name: &queue.name, vhost: self.vhost_name() };
-        check_consumer_arguments(consume.arguments, owner)?;
+        let priority = consumer_priority(consume.arguments, owner)?;
         let tag = match consume.consumer_tag.as_bytes() {
             b"" => self.engine.random_name(SERVER_TAG_PREFIX).into_bytes(),
             tag => tag.to_vec(),
@@ -39,7 +39,7 @@ impl Connection {
             return Err(Refusal::ConsumerTagReused(consume.consumer_tag.to_string()));
         }
         self.check_shared_credit(channel, &queue)?;
-        self.start_consumer(channel, &queue, &tag, &consume)?;
+        self.start_consumer(channel, &queue, &tag, priority, &consume)?;
         Ok(())
     }
 
@@ -58,12 +58,14 @@ impl Connection {
         channel: u16,
         queue: &Arc<QueueCell>,
         tag: &[u8],
+        priority: i64,
         consume: &basic::Consume<'_>,
     ) -> Result<(), Refusal> {
         let data = &self.channel(channel).data;
         let settings = ConsumerSettings {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
+            priority,
             prefetch: data.prefetch,
             channel_credit: data.credit.clone(),
         };
@@ -102,9 +104,12 @@ impl Connection {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot.take() else { return };
         let (queue, no_ack) = (Arc::clone(&source.queue), source.no_ack);
-        let abandoned = queue.remove_consumer(slot);
+        let abandoned = queue.remove_consumer(&self.engine, &mut self.scratch, slot);
         let unsent = self.retract(|source| source == id);
         self.put_back_unsent(&queue, no_ack, &unsent);
+        if queue.has_single_active_consumer() {
+            self.let_succeed(&queue);
+        }
         self.give_back_unsent_credit(id, unsent.len());
         if abandoned {
             self.remove_abandoned_queue(&queue);
@@ -128,9 +133,9 @@ impl Connection {
         }
         let acknowledgeable =
             if no_ack { 0 } else { u32::try_from(unsent.len()).expect("a window is small") };
-        let messages = unsent.iter().map(|(_, letter)| (letter.position, letter.location));
-        let done = queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
-            queue.requeue(messages, None, acknowledgeable, body_octets, effects);
+        let back = unsent.iter().map(|(_, letter)| (letter.position, letter.location));
+        let done = queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.put_back(back, acknowledgeable, messages, effects);
         });
         if done.is_none() {
             if planted::is(Bug::ReferenceReleasedTwice) {
@@ -177,8 +182,9 @@ impl Connection {
 
     pub(super) fn get(&mut self, channel: u16, get: basic::Get<'_>) -> Result<(), Refusal> {
         let cell = self.named_queue(channel, get.queue)?;
-        let taken = cell.step(&self.engine, &mut self.scratch, |queue, body_octets, _| {
-            queue.take(get.no_ack, body_octets)
+        self.check_gettable(&cell)?;
+        let taken = cell.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.take(get.no_ack, messages, effects)
         });
         let Some(taken) = taken.flatten() else {
             self.say(channel, Method::from(basic::GetEmpty::default()));
@@ -192,10 +198,20 @@ impl Connection {
             let (location, position) = (taken.location, taken.position);
             self.channel(channel).unacked.push(Delivery { location, position, source, holds_credit: false })
         };
+        let counts_returns = cell.declaration.parsed.settings.counts_returns;
         let remaining = u32::try_from(taken.remaining).unwrap_or(u32::MAX);
-        self.write_get_ok(channel, delivery_tag, taken.location, remaining);
+        self.write_get_ok(channel, delivery_tag, &taken, counts_returns, remaining);
         if get.no_ack {
             self.engine.release([taken.location]);
+        }
+        Ok(())
+    }
+
+    fn check_gettable(&self, cell: &QueueCell) -> Result<(), Refusal> {
+        let parsed = &cell.declaration.parsed;
+        if parsed.queue_type == QueueType::Quorum && parsed.settings.single_active_consumer {
+            let (queue, vhost) = (cell.name.to_string(), self.vhost_name().to_owned());
+            return Err(Refusal::SingleActiveGet { queue, vhost });
         }
         Ok(())
     }

@@ -27,11 +27,12 @@ use super::{
     vhost::Vhost,
 };
 use crate::{
-    Location, OctetCount,
+    Location, Now, OctetCount,
     model::{
         arguments::QueueArguments,
         binding::{Binding, Destination},
         exchange::{ExchangeDeclaration, ExchangeKind},
+        queue::Position,
         topology::{ExchangeId, QueueId},
     },
     planted::{self, Bug},
@@ -55,7 +56,7 @@ fn queue(name: &str) -> Arc<QueueCell> {
         arguments: TableBuf::new(),
         parsed: QueueArguments::default(),
     };
-    QueueCell::new(1, name, declaration)
+    QueueCell::new(1, name, std::sync::Weak::new(), declaration, Now::default())
 }
 
 /// Runs the check with the bug in it, which is to fail it.
@@ -99,7 +100,7 @@ mod mail {
             thread::spawn(move || {
                 for number in 0..LETTERS {
                     let location = Location::new(0, number);
-                    inbox.put(source, 1, std::iter::once(Letter { location, position: 0 }));
+                    inbox.put(source, 1, std::iter::once(Letter { location, position: Position::default() }));
                     inbox.wake();
                 }
                 if is_deleted {

@@ -7,14 +7,18 @@
 //! while it holds a queue's.
 
 mod alarm;
+mod batch;
 mod config;
 mod connection;
 mod consume;
 #[cfg(all(test, loom, feature = "planted-bugs"))]
 mod crossing_tests;
+mod dead_letters;
+mod deadlines;
 mod declare;
 mod deliver;
 mod groups;
+mod house;
 mod inbox;
 mod lifecycle;
 mod login;
@@ -39,10 +43,11 @@ use std::sync::{
 use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
 
-use self::{alarm::MemoryAlarm, inbox::Inbox, vhost::Vhost};
+use self::{alarm::MemoryAlarm, deadlines::Deadlines, inbox::Inbox, vhost::Vhost};
 pub use self::{
     config::{Config, User},
     connection::{Connection, Peer, Reading},
+    house::House,
     inbox::Wake,
     output::Output,
 };
@@ -63,6 +68,7 @@ pub struct Engine {
     config: Config,
     log: MessageLog,
     alarm: MemoryAlarm,
+    deadlines: Deadlines,
     vhosts: RwLock<IndexMap<Box<str>, Arc<Vhost>>>,
     entropy: Mutex<Box<dyn Entropy>>,
     connections: Mutex<IndexMap<ConnectionId, Arc<Inbox>>>,
@@ -84,6 +90,7 @@ impl Engine {
         Arc::new(Self {
             log: MessageLog::new(octets.clone()),
             alarm: MemoryAlarm::new(config.memory_watermark_octets, octets),
+            deadlines: Deadlines::default(),
             vhosts: RwLock::new(vhosts),
             entropy: Mutex::new(entropy),
             connections: Mutex::default(),

@@ -2,27 +2,21 @@
 //!
 //! Invariant: a publish is confirmed after every queue of its route was stepped.
 
-use std::sync::Arc;
-
 use leveret_wire::{Properties, Table, Value, method::basic};
 
 use super::{
-    Engine,
+    batch::{Batch, Message, Stepped},
     connection::Connection,
-    groups::{Cursor, Groups},
-    queue_cell::QueueCell,
-    routes::QueueRoute,
 };
 use crate::{
-    Location, Refusal,
+    Location, Now, Refusal,
+    model::arguments::LIFE_MILLIS_MAX,
     planted::{self, Bug},
     session::{ChannelMode, Confirm, Failure, MethodIds, Publish},
-    store::{LogBatch, OpenChunk, Record},
 };
 
-/// Messages put into queues in one turn; a step on a queue counts as this many.
+/// Messages put into queues in one turn.
 const TURN_APPENDS_MAX: usize = 16 * 1024;
-const STEP_APPENDS: usize = 16;
 /// Octets after which a batch is flushed though more input is there.
 const BATCH_OCTETS_MAX: usize = 1024 * 1024;
 
@@ -52,13 +46,9 @@ pub(super) struct Backlog {
 /// Publishes of a read batch that are not in their queues yet.
 #[derive(Default)]
 pub(super) struct PublishBatch {
-    log: LogBatch,
-    open_chunk: OpenChunk,
-    groups: Groups,
+    batch: Batch,
     unconfirmed: Vec<Unconfirmed>,
     refused: Vec<Location>,
-    /// While flushing: what comes next.
-    flushing: Option<Cursor>,
     backlog: Option<Backlog>,
     /// The backlog that made the publisher pause last.
     paused_by: Option<Backlog>,
@@ -66,40 +56,35 @@ pub(super) struct PublishBatch {
 
 impl PublishBatch {
     pub(super) const fn is_flushing(&self) -> bool {
-        self.flushing.is_some()
+        self.batch.is_stepping()
     }
 
     /// Whether it has grown so much that it is flushed before more is read.
     pub(super) const fn is_due(&self) -> bool {
-        self.log.octets() >= BATCH_OCTETS_MAX
+        self.batch.octets() >= BATCH_OCTETS_MAX
     }
+}
 
-    /// Puts a message into the batch. Its place stands for its location until the batch is in the
-    /// log; `None` when no queue wants it. `input_left` is how much more may come in the batch.
-    #[inline]
-    fn append(
-        &mut self,
-        engine: &Engine,
-        publish: &Publish<'_>,
-        route: &Arc<QueueRoute>,
-        input_left: usize,
-    ) -> Option<Location> {
-        if route.queues.is_empty() {
-            return None;
-        }
-        let Publish { route: octets, property_octets, body, .. } = *publish;
-        let record_octets = Record::octets(octets.as_bytes().len(), property_octets.len(), body.len());
-        let references = u32::try_from(route.queues.len()).expect("fewer than 2^32 queues");
-        let buffer = || engine.log.buffer(record_octets + input_left);
-        self.log.append(references, buffer, |chunk| Record::append(chunk, octets, property_octets, body));
-        Some(self.groups.add(route, record_octets))
+/// Keeps the backlog of the least burdened queue. One without consumers makes nobody wait.
+fn note_backlog(least: &mut Option<Backlog>, queue: u64, stepped: Stepped) {
+    let Stepped { ready, delivered, has_consumers } = stepped;
+    if !has_consumers {
+        return;
     }
+    if least.is_none_or(|least| ready < least.ready) {
+        *least = Some(Backlog { queue, ready, delivered });
+    }
+}
 
-    fn note_backlog(&mut self, backlog: Option<Backlog>) {
-        self.backlog = match (self.backlog, backlog) {
-            (Some(one), Some(other)) if one.ready <= other.ready => Some(one),
-            (_, other) => other,
-        };
+/// The message as it goes into queues.
+#[inline]
+fn message<'a>(publish: &Publish<'a>, properties: Option<&Properties<'_>>, now: Now) -> Message<'a> {
+    Message {
+        route: publish.route,
+        property_octets: publish.property_octets,
+        body: publish.body,
+        arrived_millis: now.monotonic_millis,
+        expires: properties.is_some_and(|properties| properties.expiration.is_some()),
     }
 }
 
@@ -129,7 +114,8 @@ impl Connection {
             self.transaction_octets += channel.data.transaction.hold_publish(&publish);
             return Ok(());
         }
-        let location = self.publishes.append(&self.engine, &publish, route, self.input_left);
+        let message = message(&publish, properties.as_ref(), self.now);
+        let location = self.publishes.batch.append(&self.engine, &message, route, self.input_left);
         if let ChannelMode::Confirm(confirms) = &mut channel.mode {
             let delivery_tag = confirms.publish();
             self.publishes.unconfirmed.push(Unconfirmed { channel: publish.channel, delivery_tag, location });
@@ -158,7 +144,8 @@ impl Connection {
         let properties = decode_properties(publish.property_octets)?;
         let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
         let route = self.routes.route(vhost, publish.route, headers)?;
-        if self.publishes.append(&self.engine, &publish, route, self.input_left).is_none() {
+        let message = message(&publish, properties.as_ref(), self.now);
+        if self.publishes.batch.append(&self.engine, &message, route, self.input_left).is_none() {
             self.unroutable(&publish);
         }
         Ok(())
@@ -176,63 +163,33 @@ impl Connection {
 
     /// Puts the batch into its queues, as far as the turn goes.
     pub(super) fn flush_publishes(&mut self) {
-        let mut cursor = match self.publishes.flushing {
-            Some(cursor) => cursor,
-            None if self.publishes.groups.is_empty() && self.publishes.unconfirmed.is_empty() => return,
-            None => {
-                self.append_batch();
-                Cursor::default()
-            }
-        };
-        let mut budget = TURN_APPENDS_MAX;
-        while let Some((queue, messages)) = self.publishes.groups.target(&mut cursor) {
-            if budget == 0 {
-                self.publishes.flushing = Some(cursor);
+        if !self.publishes.is_flushing() {
+            if self.publishes.batch.is_empty() && self.publishes.unconfirmed.is_empty() {
                 return;
             }
-            budget = budget.saturating_sub(messages.len() + STEP_APPENDS);
-            let queue = Arc::clone(queue);
-            self.enqueue(&queue, cursor);
-            cursor.advance();
+            self.place_batch();
         }
-        self.finish_flush();
+        let PublishBatch { batch, refused, backlog, .. } = &mut self.publishes;
+        let mut budget = TURN_APPENDS_MAX;
+        let done = batch.step(&self.engine, &mut self.scratch, &mut budget, |queue, stepped, rejected| {
+            refused.extend(rejected);
+            note_backlog(backlog, queue.serial, stepped);
+        });
+        if done {
+            self.finish_flush();
+        }
     }
 
     /// Puts the batch into the log; from here its messages have locations.
-    fn append_batch(&mut self) {
+    fn place_batch(&mut self) {
         let batch = &mut self.publishes;
-        if batch.groups.is_empty() {
-            return;
-        }
-        let first = self.engine.log.append(&mut batch.log, &mut batch.open_chunk);
-        batch.groups.place(first);
+        let Some(first) = batch.batch.place(&self.engine) else { return };
         for location in batch.unconfirmed.iter_mut().filter_map(|publish| publish.location.as_mut()) {
             *location = location.behind(first);
-        }
-        self.engine.alarm.grown();
-    }
-
-    fn enqueue(&mut self, queue: &QueueCell, mut cursor: Cursor) {
-        let Some((_, messages)) = self.publishes.groups.target(&mut cursor) else { return };
-        let backlog = queue.step(&self.engine, &mut self.scratch, |model, body_octets, effects| {
-            model.enqueue(messages, body_octets, effects);
-            let (ready, delivered) = (model.ready(), model.delivered());
-            (model.consumer_count() > 0).then_some(Backlog { queue: queue.serial, ready, delivered })
-        });
-        match backlog {
-            Some(backlog) => {
-                let refused = self.scratch.effects.rejected.drain(..).map(|place| messages[place]);
-                self.publishes.refused.extend(refused);
-                self.publishes.note_backlog(backlog);
-            }
-            // The queue was deleted since the route was found, as if before the publish.
-            None => self.engine.release(messages.iter().copied()),
         }
     }
 
     fn finish_flush(&mut self) {
-        self.publishes.flushing = None;
-        self.publishes.groups.clear();
         self.confirm();
         self.publishes.refused.clear();
         self.pause_if_behind();
@@ -322,7 +279,6 @@ fn check_not_built(properties: &Properties<'_>) -> Result<(), Refusal> {
         |what: &str| Err(Refusal::NotImplemented(format!("{what} is not implemented by this broker yet")));
     if let Some(expiration) = properties.expiration {
         check_expiration(expiration.as_bytes())?;
-        return not_built("the property 'expiration'");
     }
     if properties.reply_to.is_some_and(|reply_to| reply_to.as_bytes() == b"amq.rabbitmq.reply-to") {
         return not_built("direct reply-to");
@@ -340,9 +296,6 @@ fn check_not_built(properties: &Properties<'_>) -> Result<(), Refusal> {
     }
     Ok(())
 }
-
-/// Milliseconds that a message may live at most, as in RabbitMQ: ten years.
-const EXPIRATION_MILLIS_MAX: u64 = 315_360_000_000;
 
 /// A decimal number with or without a sign, and nothing behind it.
 fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
@@ -365,7 +318,7 @@ fn expiration_fault(text: &str) -> Option<String> {
         _ if digits.is_empty() => Some("no_integer".to_owned()),
         _ if !leftover.is_empty() => Some(format!("{{leftover_string,{leftover:?}}}")),
         _ if negative && !number.is_empty() => Some(format!("{{value_negative,-{number}}}")),
-        Ok(millis) if millis <= EXPIRATION_MILLIS_MAX => None,
+        Ok(millis) if millis <= LIFE_MILLIS_MAX => None,
         _ => Some(format!("{{value_too_large,{number}}}")),
     }
 }

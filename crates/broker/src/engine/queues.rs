@@ -40,8 +40,11 @@ impl Connection {
         if declare.nowait {
             return Ok(());
         }
-        let counts =
-            cell.step(&self.engine, &mut self.scratch, |queue, _, _| (queue.ready(), queue.consumer_count()));
+        let counts = cell.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.touch(messages.now_millis());
+            queue.expire(messages, effects);
+            (queue.ready(), queue.consumer_count())
+        });
         let (ready, consumers) = counts.unwrap_or_default();
         self.say(
             channel,
@@ -56,7 +59,7 @@ impl Connection {
 
     fn declare_actively(
         &mut self,
-        vhost: &Vhost,
+        vhost: &Arc<Vhost>,
         declare: &queue::Declare<'_>,
     ) -> Result<Arc<QueueCell>, Refusal> {
         let name = match name(declare.queue)? {
@@ -75,7 +78,8 @@ impl Connection {
         }
         let declaration = self.declaration(declare, owner)?;
         let exclusive = declaration.owner.is_some();
-        let cell = QueueCell::new(self.engine.next_id(), &name, declaration);
+        let vhost_link = Arc::downgrade(vhost);
+        let cell = QueueCell::new(self.engine.next_id(), &name, vhost_link, declaration, self.now);
         cell.place(topology.add_queue(&name, Arc::clone(&cell)));
         drop(topology);
         if exclusive {
@@ -204,10 +208,9 @@ impl Connection {
     pub(super) fn purge_queue(&mut self, channel: u16, purge: queue::Purge<'_>) -> Result<(), Refusal> {
         let cell = self.named_queue(channel, purge.queue)?;
         let drained = cell.step(&self.engine, &mut self.scratch, |queue, _, _| queue.drain());
-        let (returned, fresh) = drained.unwrap_or_default();
-        let messages = returned.len() + fresh.len();
-        self.frees.push(returned.into_values().collect());
-        self.frees.push(fresh);
+        let drained = drained.unwrap_or_default();
+        let messages = drained.iter().map(std::collections::VecDeque::len).sum::<usize>();
+        drained.into_iter().for_each(|locations| self.frees.push(locations));
         if !purge.nowait {
             self.say(channel, queue::PurgeOk { message_count: u32::try_from(messages).unwrap_or(u32::MAX) });
         }
@@ -254,7 +257,7 @@ impl Connection {
 }
 
 impl Engine {
-    fn kill_queue<E>(
+    pub(super) fn kill_queue<E>(
         &self,
         vhost: &Vhost,
         cell: &QueueCell,

@@ -13,7 +13,7 @@ use smallvec::smallvec;
 use super::{queue_cell::QueueCell, vhost::Vhost};
 use crate::{
     Refusal,
-    model::{exchange::RoutingInput, topology::Route},
+    model::{death, exchange::RoutingInput, topology::Route},
     planted::{self, Bug},
 };
 
@@ -129,4 +129,31 @@ fn default_route(vhost: &Vhost, name: &[u8]) -> (QueueRoute, bool) {
         }
         None => (Route { queues: Vec::new(), versions: smallvec![] }, false),
     }
+}
+
+/// Where a dead letter goes, by its key and those of its header `CC`; `None` when there is no such
+/// exchange. An internal one takes it too.
+pub(super) fn route_dead_letter(
+    vhost: &Vhost,
+    exchange: &str,
+    routing_key: &[u8],
+    headers: Table<'_>,
+) -> Option<QueueRoute> {
+    let mut queues: Vec<Arc<QueueCell>> = Vec::new();
+    let keys = std::iter::once(routing_key).chain(death::copied_keys(headers));
+    for routing_key in keys {
+        let found = if exchange.is_empty() {
+            default_route(vhost, routing_key).0
+        } else {
+            let topology = vhost.topology.read();
+            let (id, _) = topology.exchange(exchange)?;
+            topology.route(id, RoutingInput { routing_key, headers })
+        };
+        for queue in found.queues {
+            if !queues.iter().any(|other| other.serial == queue.serial) {
+                queues.push(queue);
+            }
+        }
+    }
+    Some(Route { queues, versions: smallvec![] })
 }

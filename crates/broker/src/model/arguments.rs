@@ -4,12 +4,13 @@
 //! Arguments whose meaning is not built are refused by name; those that RabbitMQ does not know
 //! either are kept and mean nothing, as there.
 
-use leveret_wire::{Table, Value};
+use leveret_wire::{ShortStr, Table, Value};
 
-use super::queue::{Overflow, QueueLimits};
+use super::queue::{Overflow, QueueSettings};
 use crate::refusal::Refusal;
 
-/// The type of a queue. On one node a quorum queue is a durable queue.
+/// The type of a queue. On one node a quorum queue is a durable queue that counts how often a
+/// message came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QueueType {
     /// A queue.
@@ -19,45 +20,93 @@ pub enum QueueType {
     Quorum,
 }
 
+impl QueueType {
+    /// As RabbitMQ's texts call it.
+    const fn module(self) -> &'static str {
+        match self {
+            Self::Classic => "rabbit_classic_queue",
+            Self::Quorum => "rabbit_quorum_queue",
+        }
+    }
+
+    /// Arguments that only queues of other types have.
+    const fn foreign_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Classic => &[
+                "x-delivery-limit",
+                "x-initial-cluster-size",
+                "x-max-age",
+                "x-max-in-memory-bytes",
+                "x-max-in-memory-length",
+                "x-queue-leader-locator",
+                "x-quorum-initial-group-size",
+                "x-stream-max-segment-size-bytes",
+            ],
+            Self::Quorum => &[
+                "x-initial-cluster-size",
+                "x-max-age",
+                "x-max-priority",
+                "x-queue-mode",
+                "x-queue-version",
+                "x-stream-max-segment-size-bytes",
+            ],
+        }
+    }
+}
+
+/// Where dead letters go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterArguments {
+    /// `x-dead-letter-exchange`.
+    pub exchange: Box<str>,
+    /// `x-dead-letter-routing-key`.
+    pub routing_key: Option<Box<[u8]>>,
+}
+
 /// What a queue's arguments ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueueArguments {
     /// `x-queue-type`.
     pub queue_type: QueueType,
-    /// `x-max-length`, `x-max-length-bytes`, `x-overflow`.
-    pub limits: QueueLimits,
+    /// How the queue treats its messages.
+    pub settings: QueueSettings,
+    /// Where messages go that leave it unconsumed.
+    pub dead_letter: Option<DeadLetterArguments>,
 }
 
+/// How often a message of a quorum queue may come back unless it is told, as in RabbitMQ 4.
+const QUORUM_RETURNS_MAX: u32 = 20;
+/// Milliseconds that a message or a queue may live at most, as in RabbitMQ: ten years.
+pub const LIFE_MILLIS_MAX: u64 = 315_360_000_000;
+
 /// Queue arguments of RabbitMQ's whose meaning is not built.
-const QUEUE_ARGUMENTS_MISSING: [&str; 17] = [
+const QUEUE_ARGUMENTS_MISSING: [&str; 5] = [
     "x-consumer-timeout",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
-    "x-delivery-limit",
-    "x-expires",
-    "x-initial-cluster-size",
-    "x-max-age",
-    "x-max-in-memory-bytes",
-    "x-max-in-memory-length",
-    "x-max-priority",
-    "x-message-ttl",
     "x-quorum-target-group-size",
-    "x-single-active-consumer",
     "x-stream-filter-size-bytes",
-    "x-stream-max-segment-size-bytes",
     "x-stream-offset",
 ];
 
-/// Queue arguments that a second declaration must repeat.
-const QUEUE_ARGUMENTS_COMPARED: [&str; 6] =
-    ["x-max-length", "x-max-length-bytes", "x-overflow", "x-queue-mode", "x-queue-type", "x-queue-version"];
+/// Queue arguments that a second declaration must repeat, in the order in which they are compared.
+const QUEUE_ARGUMENTS_COMPARED: [&str; 13] = [
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-delivery-limit",
+];
 
 /// Exchange arguments whose meaning is not built.
 const EXCHANGE_ARGUMENTS_MISSING: [&str; 1] = ["alternate-exchange"];
-/// Consumer arguments whose meaning is not built.
-const CONSUMER_ARGUMENTS_MISSING: [&str; 2] = ["x-priority", "x-stream-offset"];
-
 /// Whose arguments they are, for the texts.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
@@ -80,6 +129,16 @@ impl Owner<'_> {
         }
     }
 
+    fn wrong_type(self, argument: &str, value: Value<'_>) -> Refusal {
+        Refusal::ArgumentType {
+            argument: argument.to_owned(),
+            type_name: value.type_name(),
+            object: self.object,
+            name: self.name.to_owned(),
+            vhost: self.vhost.to_owned(),
+        }
+    }
+
     fn refuse_missing(self, arguments: Table<'_>, missing: &[&str]) -> Result<(), Refusal> {
         match missing.iter().find(|name| arguments.find(name).is_some()) {
             Some(name) => Err(self.invalid(name, "not implemented by this broker yet")),
@@ -97,13 +156,97 @@ impl QueueArguments {
         let queue_type = parse_queue_type(arguments, owner)?;
         check_queue_mode(arguments, owner)?;
         check_queue_version(arguments, owner)?;
-        check_cluster_arguments(arguments, queue_type, owner)?;
-        let limits = QueueLimits {
+        check_locator(arguments, queue_type, owner)?;
+        let dead_letter = parse_dead_letter(arguments, owner)?;
+        let counts_returns = queue_type == QueueType::Quorum;
+        let settings = QueueSettings {
             messages_max: parse_count(arguments, "x-max-length", owner)?,
             octets_max: parse_count(arguments, "x-max-length-bytes", owner)?,
             overflow: parse_overflow(arguments, owner)?,
+            message_ttl_millis: parse_life(arguments, "x-message-ttl", 0, owner)?,
+            expires_millis: parse_life(arguments, "x-expires", 1, owner)?,
+            priority_max: parse_priority(arguments, owner)?,
+            single_active_consumer: parse_bool(arguments, "x-single-active-consumer", owner)?,
+            returns_max: if counts_returns { parse_returns_max(arguments, owner)? } else { None },
+            counts_returns,
+            dead_letters: dead_letter.is_some(),
         };
-        Ok(Self { queue_type, limits })
+        refuse_foreign(arguments, queue_type, owner)?;
+        Ok(Self { queue_type, settings, dead_letter })
+    }
+}
+
+fn refuse_foreign(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<(), Refusal> {
+    match queue_type.foreign_arguments().iter().find(|name| arguments.find(name).is_some()) {
+        None => Ok(()),
+        Some(argument) => Err(Refusal::ArgumentOfOtherType {
+            argument,
+            queue: owner.name.to_owned(),
+            vhost: owner.vhost.to_owned(),
+            queue_type: queue_type.module(),
+        }),
+    }
+}
+
+/// `x-dead-letter-exchange` and `x-dead-letter-routing-key`.
+fn parse_dead_letter(arguments: Table<'_>, owner: Owner<'_>) -> Result<Option<DeadLetterArguments>, Refusal> {
+    let (exchange, key) = ("x-dead-letter-exchange", "x-dead-letter-routing-key");
+    let exchange = match arguments.find(exchange) {
+        None => None,
+        Some(Value::LongStr(name)) => Some(String::from_utf8_lossy(name).into()),
+        Some(other) => return Err(owner.wrong_type(exchange, other)),
+    };
+    let routing_key = match arguments.find(key) {
+        None => None,
+        // A routing key has no more room than that in any method.
+        Some(Value::LongStr(octets)) => Some(octets[..octets.len().min(ShortStr::OCTETS_MAX)].into()),
+        Some(other) => return Err(owner.invalid(key, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    };
+    match exchange {
+        Some(exchange) => Ok(Some(DeadLetterArguments { exchange, routing_key })),
+        None if routing_key.is_some() => Err(owner.invalid(key, "routing_key_but_no_dlx_defined")),
+        None => Ok(None),
+    }
+}
+
+/// Milliseconds, at least `least`.
+fn parse_life(
+    arguments: Table<'_>,
+    name: &str,
+    least: u64,
+    owner: Owner<'_>,
+) -> Result<Option<u64>, Refusal> {
+    match parse_count(arguments, name, owner)? {
+        Some(millis) if millis < least => Err(owner.invalid(name, format!("{{value_zero,{millis}}}"))),
+        Some(millis) if millis > LIFE_MILLIS_MAX => {
+            Err(owner.invalid(name, format!("{{value_too_large,{millis}}}")))
+        }
+        life => Ok(life),
+    }
+}
+
+fn parse_priority(arguments: Table<'_>, owner: Owner<'_>) -> Result<u8, Refusal> {
+    let name = "x-max-priority";
+    let priority = parse_count(arguments, name, owner)?.unwrap_or(0);
+    u8::try_from(priority).map_err(|_| owner.invalid(name, format!("{{max_value_exceeded,{priority}}}")))
+}
+
+fn parse_bool(arguments: Table<'_>, name: &str, owner: Owner<'_>) -> Result<bool, Refusal> {
+    match arguments.find(name) {
+        None => Ok(false),
+        Some(Value::Bool(value)) => Ok(value),
+        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    }
+}
+
+/// A limit below zero is none, as in RabbitMQ 4.
+fn parse_returns_max(arguments: Table<'_>, owner: Owner<'_>) -> Result<Option<u32>, Refusal> {
+    let name = "x-delivery-limit";
+    let Some(value) = arguments.find(name) else { return Ok(Some(QUORUM_RETURNS_MAX)) };
+    match value.as_integer() {
+        Some(limit) if limit < 0 => Ok(None),
+        Some(limit) => Ok(Some(u32::try_from(limit).unwrap_or(u32::MAX))),
+        None => Err(owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()))),
     }
 }
 
@@ -149,22 +292,12 @@ fn check_queue_version(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Ref
     }
 }
 
-/// Arguments about replicas: there is one node, so they are checked and change nothing.
-fn check_cluster_arguments(
-    arguments: Table<'_>,
-    queue_type: QueueType,
-    owner: Owner<'_>,
-) -> Result<(), Refusal> {
+/// There is one node, so where the leader stands is checked and changes nothing.
+fn check_locator(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<(), Refusal> {
     let name = "x-queue-leader-locator";
     match (queue_type, arguments.find(name)) {
-        (_, None) | (QueueType::Quorum, Some(Value::LongStr(b"client-local" | b"balanced"))) => Ok(()),
+        (QueueType::Classic, _) | (_, None | Some(Value::LongStr(b"client-local" | b"balanced"))) => Ok(()),
         (QueueType::Quorum, Some(_)) => Err(owner.invalid(name, "invalid_queue_locator_arg")),
-        (QueueType::Classic, Some(_)) => Err(Refusal::ArgumentOfOtherType {
-            argument: name,
-            queue: owner.name.to_owned(),
-            vhost: owner.vhost.to_owned(),
-            queue_type: "rabbit_classic_queue",
-        }),
     }
 }
 
@@ -185,9 +318,7 @@ fn parse_overflow(arguments: Table<'_>, owner: Owner<'_>) -> Result<Overflow, Re
     match arguments.find(name) {
         None | Some(Value::LongStr(b"drop-head")) => Ok(Overflow::DropHead),
         Some(Value::LongStr(b"reject-publish")) => Ok(Overflow::RejectPublish),
-        Some(Value::LongStr(b"reject-publish-dlx")) => {
-            Err(owner.invalid(name, "'reject-publish-dlx' is not implemented by this broker yet"))
-        }
+        Some(Value::LongStr(b"reject-publish-dlx")) => Ok(Overflow::RejectPublishDlx),
         Some(Value::LongStr(_)) => Err(owner.invalid(name, "invalid_overflow")),
         Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
     }
@@ -209,12 +340,15 @@ pub fn check_exchange_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Resul
     owner.refuse_missing(arguments, &EXCHANGE_ARGUMENTS_MISSING)
 }
 
-/// Checks a consumer's arguments.
+/// A consumer's priority, `x-priority`: any integer, 0 if there is none.
 ///
 /// # Errors
-/// [`Refusal::InvalidArgument`] when the meaning of one is not built.
-pub fn check_consumer_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    owner.refuse_missing(arguments, &CONSUMER_ARGUMENTS_MISSING)
+/// [`Refusal::InvalidArgument`] when it is something else.
+pub fn consumer_priority(arguments: Table<'_>, owner: Owner<'_>) -> Result<i64, Refusal> {
+    let name = "x-priority";
+    let Some(value) = arguments.find(name) else { return Ok(0) };
+    let wrong = || owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()));
+    value.as_integer().ok_or_else(wrong)
 }
 
 /// Compares the arguments of a second declaration of a queue with those it has.
@@ -324,6 +458,12 @@ mod tests {
         check_refused("x-queue-mode", Value::LongStr(b"nope"), "\"unsupported queue mode 'nope'\"");
         check_refused("x-queue-type", Value::LongStr(b"nope"), "\"unsupported queue type 'nope'\"");
         check_refused("x-queue-version", Value::I32(3), "\"unsupported queue version '3'\"");
+        check_refused("x-message-ttl", Value::I32(-1), "{value_negative,-1}");
+        check_refused("x-message-ttl", Value::I64(315_360_000_001), "{value_too_large,315360000001}");
+        check_refused("x-expires", Value::I32(0), "{value_zero,0}");
+        check_refused("x-max-priority", Value::I32(256), "{max_value_exceeded,256}");
+        check_refused("x-single-active-consumer", Value::I32(1), "{unacceptable_type,signedint}");
+        check_refused("x-dead-letter-routing-key", Value::LongStr(b"k"), "routing_key_but_no_dlx_defined");
     }
 
     #[test]
@@ -342,9 +482,15 @@ mod tests {
             .with("x-queue-type", Value::LongStr(b"quorum"))
             .with("x-nobody-knows", Value::Void);
         let parsed = QueueArguments::parse(arguments.as_table(), QUEUE).unwrap();
-        let limits =
-            QueueLimits { messages_max: Some(3), octets_max: Some(4), overflow: Overflow::RejectPublish };
-        assert_eq!(parsed, QueueArguments { queue_type: QueueType::Quorum, limits });
+        let settings = QueueSettings {
+            messages_max: Some(3),
+            octets_max: Some(4),
+            overflow: Overflow::RejectPublish,
+            returns_max: Some(QUORUM_RETURNS_MAX),
+            counts_returns: true,
+            ..QueueSettings::default()
+        };
+        assert_eq!(parsed, QueueArguments { queue_type: QueueType::Quorum, settings, dead_letter: None });
     }
 
     fn difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {

@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod binding;
 pub mod consumer;
+pub mod death;
 pub mod destinations;
 pub mod exchange;
 pub mod found;

@@ -306,7 +306,7 @@ mod tests {
             for body in bodies {
                 batch.append(references, Vec::new, |chunk| {
                     let route = PublishRoute::from_octets(b"\x01x\x01k").unwrap();
-                    Record::append(chunk, route, &[0, 0], &body);
+                    Record::append(chunk, 0, route, &[0, 0], &body);
                 });
             }
             let count = batch.offsets.len();

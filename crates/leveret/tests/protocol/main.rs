@@ -16,6 +16,7 @@ mod exchanges;
 mod frames;
 mod handshake;
 mod heartbeats;
+mod lives;
 mod misc;
 mod publish;
 mod queues;

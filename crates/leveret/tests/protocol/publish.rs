@@ -328,8 +328,6 @@ fn properties_without_meaning_here_are_refused() {
             "540 (60/40) NOT_IMPLEMENTED - {wanted} is not implemented by this broker yet"
         ));
     };
-    let expiration = Properties { expiration: Some("1000".into()), ..Properties::default() };
-    check(expiration, "the property 'expiration'");
     let reply_to = Properties { reply_to: Some("amq.rabbitmq.reply-to".into()), ..Properties::default() };
     check(reply_to, "direct reply-to");
     for name in ["CC", "BCC"] {
