@@ -95,13 +95,13 @@ fn a_message_expires_at_the_head_of_its_queue() {
 fn a_message_without_any_time_goes_to_a_waiting_consumer_or_nowhere() {
     let peer = Peer::start();
     let mut client = with_dead_letters(&peer, &[("x-message-ttl", number(0))]);
-    client.put(message("", "q", "nobody waits"));
+    client.publish(message("", "q", "nobody waits"));
     client.expect("deliver d 1 /dead nobody waits");
     client.ask(qos(1), "BasicQosOk");
     client.ask(consume("q", "c"), "consume-ok c");
-    client.put(message("", "q", "taken"));
+    client.publish(message("", "q", "taken"));
     client.expect("deliver c 2 /q taken");
-    client.put(message("", "q", "no room"));
+    client.publish(message("", "q", "no room"));
     client.expect("deliver d 3 /dead no room");
     // What comes back has no time left.
     client.send(nack(2, false, true));
@@ -234,13 +234,13 @@ fn a_cycle_ends_unless_somebody_refuses() {
         ("x-message-ttl", number(20)),
     ]);
     client.ask(declare_with("q", &arguments), "declare-ok q 0 0");
-    client.put(message("", "q", "round"));
+    client.publish(message("", "q", "round"));
     sleep(Duration::from_millis(100));
     client.ask(passive("q"), "declare-ok q 0 0");
     let endless = table(&[("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text("r"))]);
     client.ask(declare_with("r", &endless), "declare-ok r 0 0");
     client.ask(consume("r", "c"), "consume-ok c");
-    client.put(message("", "r", "refused"));
+    client.publish(message("", "r", "refused"));
     for delivery in 1..4 {
         client.expect(&format!("deliver c {delivery} /r refused"));
         client.send(reject(delivery, false));
@@ -287,7 +287,7 @@ fn a_quorum_queue_counts_how_often_a_message_came_back() {
     client.ask(quorum, "declare-ok q 0 0");
     client.ask(consume_no_ack("dead", "d"), "consume-ok d");
     client.ask(consume("q", "c"), "consume-ok c");
-    client.put(message("", "q", "m"));
+    client.publish(message("", "q", "m"));
     assert_eq!(client.expect("deliver c 1 /q m").properties().headers, None);
     client.send(nack(1, false, true));
     let counts = |said: &Said| headers(said);
@@ -331,14 +331,14 @@ fn consumers_of_higher_priority_come_first() {
     let high =
         leveret_wire::method::basic::Consume { arguments: priority.as_table(), ..consume("q", "high") };
     client.ask(high, "consume-ok high");
-    client.put(message("", "q", "1"));
+    client.publish(message("", "q", "1"));
     client.expect("deliver high 1 /q 1");
-    client.put(message("", "q", "2"));
+    client.publish(message("", "q", "2"));
     client.expect("deliver high 2 /q 2");
-    client.put(message("", "q", "3"));
+    client.publish(message("", "q", "3"));
     client.expect("deliver low 3 /q 3");
     client.send(ack(1));
-    client.put(message("", "q", "4"));
+    client.publish(message("", "q", "4"));
     client.expect("deliver high 4 /q 4");
 }
 
@@ -351,11 +351,11 @@ fn one_consumer_is_active_and_the_next_takes_over() {
     client.ask(consume("q", "first"), "consume-ok first");
     client.ask(consume("q", "second"), "consume-ok second");
     for n in 1..=3 {
-        client.put(message("", "q", &n.to_string()));
+        client.publish(message("", "q", &n.to_string()));
         client.expect(&format!("deliver first {n} /q {n}"));
     }
     client.ask(cancel("first"), "cancel-ok first");
-    client.put(message("", "q", "4"));
+    client.publish(message("", "q", "4"));
     client.expect("deliver second 4 /q 4");
     let exclusive = leveret_wire::method::basic::Consume { exclusive: true, ..consume("q", "alone") };
     client.refused(exclusive, "403 (60/20) ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use");
