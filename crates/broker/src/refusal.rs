@@ -54,8 +54,10 @@ pub enum Refusal {
     ArgumentOfOtherType { argument: &'static str, queue: String, vhost: String, queue_type: &'static str },
     #[error("invalid property '{property}' for queue '{queue}' in vhost '{vhost}'")]
     InvalidProperty { property: &'static str, queue: String, vhost: String },
-    #[error("Cannot declare a server-named queue for type rabbit_quorum_queue")]
-    ServerNamedQuorum,
+    #[error("Cannot declare a server-named queue for type {queue_type}")]
+    ServerNamed { queue_type: &'static str },
+    #[error("consumer prefetch count is not set for 'queue '{queue}' in vhost '{vhost}''")]
+    NoPrefetch { queue: String, vhost: String },
     #[error("{0}")]
     InvalidHeadersMatch(String),
     #[error("{object} '{name}' in vhost '{vhost}' in use")]
@@ -139,7 +141,8 @@ impl Refusal {
             | Self::ArgumentType { .. }
             | Self::ArgumentOfOtherType { .. }
             | Self::InvalidProperty { .. }
-            | Self::ServerNamedQuorum
+            | Self::ServerNamed { .. }
+            | Self::NoPrefetch { .. }
             | Self::InvalidHeadersMatch(_)
             | Self::InUse { .. }
             | Self::NotEmpty { .. }

@@ -13,8 +13,9 @@ use super::{
 use crate::{
     Refusal,
     model::{
-        arguments::{Owner, QueueType, consumer_priority},
+        arguments::{ConsumerArguments, Owner},
         consumer::{ChannelCredit, ConsumerSettings},
+        queue_arguments::QueueType,
     },
     planted::{self, Bug},
 };
@@ -30,7 +31,7 @@ impl Connection {
         }
         let queue = self.named_queue(channel, consume.queue)?;
         let owner = Owner { object: "queue", name: &queue.name, vhost: self.vhost_name() };
-        let priority = consumer_priority(consume.arguments, owner)?;
+        let arguments = ConsumerArguments::parse(consume.arguments, queue.queue_type(), owner)?;
         let tag = match consume.consumer_tag.as_bytes() {
             b"" => self.engine.random_name(SERVER_TAG_PREFIX).into_bytes(),
             tag => tag.to_vec(),
@@ -39,13 +40,14 @@ impl Connection {
             return Err(Refusal::ConsumerTagReused(consume.consumer_tag.to_string()));
         }
         self.check_shared_credit(channel, &queue)?;
-        self.start_consumer(channel, &queue, &tag, priority, &consume)?;
+        self.check_stream_reader(channel, &queue, consume.no_ack)?;
+        self.start_consumer(channel, &queue, &tag, arguments, &consume)?;
         Ok(())
     }
 
     fn check_shared_credit(&mut self, channel: u16, queue: &QueueCell) -> Result<(), Refusal> {
         let shared = self.channel(channel).data.credit.is_some();
-        if shared && queue.declaration.parsed.queue_type == QueueType::Quorum {
+        if shared && queue.queue_type() == QueueType::Quorum {
             let (queue, vhost) = (&queue.name, self.vhost_name());
             let text = format!("queue '{queue}' in vhost '{vhost}' does not support global qos");
             return Err(Refusal::NotImplemented(text));
@@ -53,19 +55,31 @@ impl Connection {
         Ok(())
     }
 
+    /// Who reads a stream acknowledges, and says how far it may be ahead of that.
+    fn check_stream_reader(&mut self, channel: u16, queue: &QueueCell, no_ack: bool) -> Result<(), Refusal> {
+        if queue.queue_type() != QueueType::Stream {
+            return Ok(());
+        }
+        if self.channel(channel).data.prefetch == 0 {
+            let (queue, vhost) = (queue.name.to_string(), self.vhost_name().to_owned());
+            return Err(Refusal::NoPrefetch { queue, vhost });
+        }
+        if no_ack { self.refuse_for_stream(queue, "automatic acknowledgement") } else { Ok(()) }
+    }
+
     fn start_consumer(
         &mut self,
         channel: u16,
         queue: &Arc<QueueCell>,
         tag: &[u8],
-        priority: i64,
+        arguments: ConsumerArguments,
         consume: &basic::Consume<'_>,
     ) -> Result<(), Refusal> {
         let data = &self.channel(channel).data;
         let settings = ConsumerSettings {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
-            priority,
+            priority: arguments.priority,
             prefetch: data.prefetch,
             channel_credit: data.credit.clone(),
         };
@@ -75,7 +89,8 @@ impl Connection {
             connection.sources.tidy(id);
             kind(queue.name.to_string(), connection.vhost_name().to_owned())
         };
-        match queue.add_consumer(&self.engine, &mut self.scratch, settings, &self.inbox, id) {
+        let (offset, inbox) = (arguments.offset, &self.inbox);
+        match queue.add_consumer(&self.engine, &mut self.scratch, settings, offset, inbox, id) {
             None => return Err(refused(|queue, vhost| Refusal::NoQueue { queue, vhost }, self)),
             Some(Err(_)) => return Err(refused(|queue, vhost| Refusal::ExclusiveUse { queue, vhost }, self)),
             Some(Ok(slot)) => self.sources.of(id).slot = Some(slot),
@@ -198,9 +213,8 @@ impl Connection {
             let (location, position) = (taken.location, taken.position);
             self.channel(channel).unacked.push(Delivery { location, position, source, holds_credit: false })
         };
-        let counts_returns = cell.declaration.parsed.settings.counts_returns;
         let remaining = u32::try_from(taken.remaining).unwrap_or(u32::MAX);
-        self.write_get_ok(channel, delivery_tag, &taken, counts_returns, remaining);
+        self.write_get_ok(channel, delivery_tag, &taken, cell.queue_type(), remaining);
         if get.no_ack {
             self.engine.release([taken.location]);
         }
@@ -208,8 +222,8 @@ impl Connection {
     }
 
     fn check_gettable(&self, cell: &QueueCell) -> Result<(), Refusal> {
-        let parsed = &cell.declaration.parsed;
-        if parsed.queue_type == QueueType::Quorum && parsed.settings.single_active_consumer {
+        self.refuse_for_stream(cell, "basic.get")?;
+        if cell.queue_type() == QueueType::Quorum && cell.has_single_active_consumer() {
             let (queue, vhost) = (cell.name.to_string(), self.vhost_name().to_owned());
             return Err(Refusal::SingleActiveGet { queue, vhost });
         }

@@ -29,10 +29,10 @@ use super::{
 use crate::{
     Location, Now, OctetCount,
     model::{
-        arguments::QueueArguments,
         binding::{Binding, Destination},
         exchange::{ExchangeDeclaration, ExchangeKind},
         queue::Position,
+        queue_arguments::QueueArguments,
         topology::{ExchangeId, QueueId},
     },
     planted::{self, Bug},

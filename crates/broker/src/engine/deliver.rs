@@ -20,6 +20,7 @@ use crate::{
     model::{
         death,
         queue::{Position, Taken},
+        queue_arguments::QueueType,
     },
     planted::{self, Bug},
     session::Publish,
@@ -100,7 +101,7 @@ impl Connection {
         let channel_id = source.channel;
         let channel = self.session.channel(channel_id).expect("a channel goes with its consumers");
         let holds_credit = source.shares_credit;
-        let counts_returns = source.queue.declaration.parsed.settings.counts_returns;
+        let queue_type = source.queue.queue_type();
         let letters = &self.reader.mail.letters[self.reader.next_letter..];
         if letters.len() >= LARGE_MAIL_LETTERS {
             self.output.make_room(|| self.engine.log.buffer(OUTPUT_OCTETS_MAX));
@@ -129,11 +130,12 @@ impl Connection {
                 location.redelivered(),
                 &record,
             );
-            if counts_returns && position.returns() > 0 {
-                write_counted_content(&mut self.output, channel_id, chunk, &record, position, frame_max);
-            } else {
-                write_content(&mut self.output, channel_id, chunk, &record, frame_max);
-            }
+            let extra = match queue_type {
+                QueueType::Quorum if position.returns() > 0 => Some(delivery_count(position)),
+                QueueType::Classic | QueueType::Quorum => None,
+                QueueType::Stream => Some(stream_offset(position)),
+            };
+            write_with(&mut self.output, channel_id, chunk, &record, extra, frame_max);
         }
         // What it holds counts, and releasing looks at the count.
         drop(last_chunk);
@@ -156,7 +158,7 @@ impl Connection {
         channel: u16,
         delivery_tag: u64,
         taken: &Taken,
-        counts_returns: bool,
+        queue_type: QueueType,
         message_count: u32,
     ) {
         let location = taken.location;
@@ -170,11 +172,8 @@ impl Connection {
             out.extend_from_slice(&message_count.to_be_bytes());
         });
         let frame_max = self.session.tuned().frame_max;
-        if counts_returns {
-            write_counted_content(&mut self.output, channel, &chunk, &record, taken.position, frame_max);
-        } else {
-            write_content(&mut self.output, channel, &chunk, &record, frame_max);
-        }
+        let extra = (queue_type == QueueType::Quorum).then(|| delivery_count(taken.position));
+        write_with(&mut self.output, channel, &chunk, &record, extra, frame_max);
         self.answers_wait |= self.output.is_full();
     }
 
@@ -263,18 +262,33 @@ fn write_large_content(
     refer_to_body(output, channel, chunk, record, payload_octets_max);
 }
 
-/// The content with the header `x-delivery-count`, which says how often it came back.
-fn write_counted_content(
+/// A header that the queue adds.
+type ExtraHeader = (&'static str, Value<'static>);
+
+/// How often the message came back.
+fn delivery_count(position: Position) -> ExtraHeader {
+    ("x-delivery-count", Value::I64(position.returns().into()))
+}
+
+/// Where in the stream it stands.
+fn stream_offset(position: Position) -> ExtraHeader {
+    ("x-stream-offset", Value::I64(i64::try_from(position.offset()).unwrap_or(i64::MAX)))
+}
+
+/// The content, with a header of the queue's or as it is.
+fn write_with(
     output: &mut Output,
     channel: u16,
     chunk: &Arc<Chunk>,
     record: &Record<'_>,
-    position: Position,
+    extra: Option<ExtraHeader>,
     frame_max: u32,
 ) {
+    let Some((name, value)) = extra else {
+        return write_content(output, channel, chunk, record, frame_max);
+    };
     let properties = Properties::decode(record.property_octets()).expect("they were checked when they came");
-    let headers = properties.headers.unwrap_or(Table::EMPTY);
-    let headers = death::set(headers, "x-delivery-count", Value::I64(position.returns().into()));
+    let headers = death::set(properties.headers.unwrap_or(Table::EMPTY), name, value);
     let mut property_octets = Vec::new();
     Properties { headers: Some(headers.as_table()), ..properties }.encode(&mut property_octets);
     write_frame(FrameKind::Header, channel, output.buffer(), |out| {

@@ -11,7 +11,7 @@ use super::{
     inbox::Wake,
     queue_cell::{QueueCell, Scratch},
 };
-use crate::{Now, model::queue::Queue};
+use crate::{Now, model::any_queue::AnyQueue};
 
 /// Queues looked at in one turn.
 const TURN_QUEUES_MAX: usize = 256;
@@ -67,7 +67,7 @@ impl House {
         let now = self.scratch.now.monotonic_millis;
         let is_over = queue.on_deadline(&self.engine, &mut self.scratch, at_millis);
         let Some(vhost) = queue.vhost.upgrade().filter(|_| is_over) else { return };
-        let still_unused = |queue: &Queue| if queue.is_past_its_time(now) { Ok(()) } else { Err(()) };
+        let still_unused = |queue: &AnyQueue| if queue.is_past_its_time(now) { Ok(()) } else { Err(()) };
         if let Ok(Some(remains)) = self.engine.kill_queue(&vhost, queue, still_unused) {
             tracing::debug!(
                 queue = &*queue.name,

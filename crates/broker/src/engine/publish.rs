@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Location, Now, Refusal,
-    model::arguments::LIFE_MILLIS_MAX,
+    model::queue_arguments::LIFE_MILLIS_MAX,
     planted::{self, Bug},
     session::{ChannelMode, Confirm, Failure, MethodIds, Publish},
 };

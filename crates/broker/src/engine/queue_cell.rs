@@ -22,9 +22,11 @@ use super::{
 use crate::{
     Location, Now,
     model::{
-        arguments::QueueArguments,
+        any_queue::AnyQueue,
         exchange::Version,
-        queue::{Assignment, ConsumerSlot, Effects, Messages, Queue},
+        queue::{Assignment, ConsumerSlot, Effects, Messages},
+        queue_arguments::{QueueArguments, QueueType},
+        stream::StreamOffset,
         topology::QueueId,
     },
     planted::{self, Bug},
@@ -57,7 +59,7 @@ pub(super) struct QueueCell {
 }
 
 struct State {
-    queue: Queue,
+    queue: AnyQueue,
     /// Whose consumer stands in which slot.
     links: Vec<Option<Link>>,
     /// None before it is in the topology and after it is deleted.
@@ -100,7 +102,7 @@ impl QueueCell {
         declaration: QueueDeclaration,
         now: Now,
     ) -> Arc<Self> {
-        let queue = Queue::new(declaration.parsed.settings, now.monotonic_millis);
+        let queue = AnyQueue::new(&declaration.parsed, now.monotonic_millis);
         let state = State { queue, links: Vec::new(), id: None, dead: false, deadline_millis: None };
         Arc::new_cyclic(|this| Self {
             serial,
@@ -123,7 +125,7 @@ impl QueueCell {
         &self,
         engine: &Engine,
         scratch: &mut Scratch,
-        work: impl FnOnce(&mut Queue, &dyn Messages, &mut Effects) -> R,
+        work: impl FnOnce(&mut AnyQueue, &dyn Messages, &mut Effects) -> R,
     ) -> Option<R> {
         let mut state = self.state.lock();
         if state.dead {
@@ -132,7 +134,7 @@ impl QueueCell {
         let lookup = Lookup::new(engine, scratch.now);
         let result = work(&mut state.queue, &lookup, &mut scratch.effects);
         self.note_deadline(&mut state, &lookup, scratch);
-        state.post(scratch);
+        state.post(engine, scratch);
         drop(lookup);
         drop(state);
         self.finish(engine, scratch);
@@ -155,7 +157,7 @@ impl QueueCell {
             state.deadline_millis = state.deadline_millis.filter(|known| *known != at_millis);
         }
         let now = scratch.now.monotonic_millis;
-        let expire = |queue: &mut Queue, messages: &dyn Messages, effects: &mut Effects| {
+        let expire = |queue: &mut AnyQueue, messages: &dyn Messages, effects: &mut Effects| {
             queue.expire(messages, effects);
             queue.is_past_its_time(now)
         };
@@ -178,6 +180,7 @@ impl QueueCell {
         engine: &Engine,
         scratch: &mut Scratch,
         settings: crate::model::consumer::ConsumerSettings,
+        offset: StreamOffset,
         inbox: &Arc<Inbox>,
         source: SourceId,
     ) -> Option<Result<ConsumerSlot, crate::model::queue::InExclusiveUse>> {
@@ -185,7 +188,8 @@ impl QueueCell {
         if state.dead {
             return None;
         }
-        let slot = match state.queue.add_consumer(settings) {
+        let lookup = Lookup::new(engine, scratch.now);
+        let slot = match state.queue.add_consumer(settings, offset, &lookup) {
             Ok(slot) => slot,
             Err(in_use) => return Some(Err(in_use)),
         };
@@ -193,10 +197,9 @@ impl QueueCell {
             state.links.resize_with(slot + 1, || None);
         }
         state.links[slot] = Some(Link { inbox: Arc::clone(inbox), source });
-        let lookup = Lookup::new(engine, scratch.now);
         state.queue.wake(slot, &lookup, &mut scratch.effects);
         self.note_deadline(&mut state, &lookup, scratch);
-        state.post(scratch);
+        state.post(engine, scratch);
         drop(lookup);
         drop(state);
         self.finish(engine, scratch);
@@ -218,6 +221,10 @@ impl QueueCell {
         abandoned && !planted::is(Bug::AutoDeleteForgotten)
     }
 
+    pub(super) const fn queue_type(&self) -> QueueType {
+        self.declaration.parsed.queue_type
+    }
+
     /// Whether one consumer at a time is given messages.
     pub(super) const fn has_single_active_consumer(&self) -> bool {
         self.declaration.parsed.settings.single_active_consumer
@@ -228,7 +235,7 @@ impl QueueCell {
     /// The caller holds the topology's lock; consumers are told.
     pub(super) fn kill<E>(
         &self,
-        condition: impl FnOnce(&Queue) -> Result<(), E>,
+        condition: impl FnOnce(&AnyQueue) -> Result<(), E>,
         forget: impl FnOnce(QueueId),
     ) -> Result<Option<Remains>, E> {
         let mut state = self.state.lock();
@@ -250,10 +257,13 @@ impl QueueCell {
 
 impl State {
     /// Puts what was assigned into the inboxes, a run for each consumer.
-    fn post(&mut self, scratch: &mut Scratch) {
+    fn post(&mut self, engine: &Engine, scratch: &mut Scratch) {
         let assigned = &mut scratch.effects.assigned;
         if assigned.is_empty() {
             return;
+        }
+        if self.queue.keeps_what_it_hands_over() {
+            engine.log.retain(assigned.iter().map(|assignment| assignment.location));
         }
         // Each consumer's messages stay in order, because the sort is stable.
         if !assigned.is_sorted_by_key(|assignment| assignment.consumer) {
@@ -311,6 +321,10 @@ impl<'e> Lookup<'e> {
 impl Messages for Lookup<'_> {
     fn now_millis(&self) -> u64 {
         self.now.monotonic_millis
+    }
+
+    fn wall_millis(&self) -> u64 {
+        self.now.wall_millis
     }
 
     fn body_octets(&self, location: Location) -> u64 {

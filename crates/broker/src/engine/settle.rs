@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Location, Refusal,
-    model::queue::DeathReason,
+    model::{queue::DeathReason, queue_arguments::QueueType},
     planted::{self, Bug},
     session::UnknownDeliveryTag,
 };
@@ -57,6 +57,7 @@ impl Connection {
     /// `basic.nack` and `basic.reject` without requeue.
     pub(super) fn discard(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<(), Refusal> {
         let taken = self.take_unacked(channel, tag, multiple)?;
+        self.refuse_to_refuse(channel, &taken)?;
         self.discard_taken(channel, taken);
         Ok(())
     }
@@ -91,9 +92,21 @@ impl Connection {
     /// `basic.nack` and `basic.reject` with requeue.
     pub(super) fn reject_to_queue(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<(), Refusal> {
         let taken = self.take_unacked(channel, tag, multiple)?;
+        self.refuse_to_refuse(channel, &taken)?;
         self.flush_settles();
         self.requeue(channel, &taken);
         Ok(())
+    }
+
+    /// A stream takes nothing back. The error closes the connection, so what was taken is put back
+    /// at once and nobody misses it in the channel.
+    fn refuse_to_refuse(&mut self, channel: u16, taken: &[Delivery]) -> Result<(), Refusal> {
+        let of_streams =
+            |delivery: &&Delivery| self.sources.of(delivery.source).queue.queue_type() == QueueType::Stream;
+        let Some(first) = taken.iter().find(of_streams) else { return Ok(()) };
+        let queue = Arc::clone(&self.sources.of(first.source).queue);
+        self.requeue(channel, taken);
+        self.refuse_for_stream(&queue, "basic.nack and basic.reject")
     }
 
     fn take_unacked(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<Vec<Delivery>, Refusal> {

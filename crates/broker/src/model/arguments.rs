@@ -4,92 +4,13 @@
 //! Arguments whose meaning is not built are refused by name; those that RabbitMQ does not know
 //! either are kept and mean nothing, as there.
 
-use leveret_wire::{ShortStr, Table, Value};
+use leveret_wire::{Table, Value};
 
-use super::queue::{Overflow, QueueSettings};
+use super::{queue_arguments::QueueType, stream::StreamOffset};
 use crate::refusal::Refusal;
 
-/// The type of a queue. On one node a quorum queue is a durable queue that counts how often a
-/// message came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum QueueType {
-    /// A queue.
-    #[default]
-    Classic,
-    /// A queue that must be durable and may not be exclusive.
-    Quorum,
-}
-
-impl QueueType {
-    /// As RabbitMQ's texts call it.
-    const fn module(self) -> &'static str {
-        match self {
-            Self::Classic => "rabbit_classic_queue",
-            Self::Quorum => "rabbit_quorum_queue",
-        }
-    }
-
-    /// Arguments that only queues of other types have.
-    const fn foreign_arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Classic => &[
-                "x-delivery-limit",
-                "x-initial-cluster-size",
-                "x-max-age",
-                "x-max-in-memory-bytes",
-                "x-max-in-memory-length",
-                "x-queue-leader-locator",
-                "x-quorum-initial-group-size",
-                "x-stream-max-segment-size-bytes",
-            ],
-            Self::Quorum => &[
-                "x-initial-cluster-size",
-                "x-max-age",
-                "x-max-priority",
-                "x-queue-mode",
-                "x-queue-version",
-                "x-stream-max-segment-size-bytes",
-            ],
-        }
-    }
-}
-
-/// Where dead letters go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetterArguments {
-    /// `x-dead-letter-exchange`.
-    pub exchange: Box<str>,
-    /// `x-dead-letter-routing-key`.
-    pub routing_key: Option<Box<[u8]>>,
-}
-
-/// What a queue's arguments ask for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct QueueArguments {
-    /// `x-queue-type`.
-    pub queue_type: QueueType,
-    /// How the queue treats its messages.
-    pub settings: QueueSettings,
-    /// Where messages go that leave it unconsumed.
-    pub dead_letter: Option<DeadLetterArguments>,
-}
-
-/// How often a message of a quorum queue may come back unless it is told, as in RabbitMQ 4.
-const QUORUM_RETURNS_MAX: u32 = 20;
-/// Milliseconds that a message or a queue may live at most, as in RabbitMQ: ten years.
-pub const LIFE_MILLIS_MAX: u64 = 315_360_000_000;
-
-/// Queue arguments of RabbitMQ's whose meaning is not built.
-const QUEUE_ARGUMENTS_MISSING: [&str; 5] = [
-    "x-consumer-timeout",
-    "x-dead-letter-strategy",
-    "x-quorum-target-group-size",
-    "x-stream-filter-size-bytes",
-    "x-stream-offset",
-];
-
 /// Queue arguments that a second declaration must repeat, in the order in which they are compared.
-const QUEUE_ARGUMENTS_COMPARED: [&str; 13] = [
+const CLASSIC_COMPARED: [&str; 12] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -102,11 +23,34 @@ const QUEUE_ARGUMENTS_COMPARED: [&str; 13] = [
     "x-queue-version",
     "x-single-active-consumer",
     "x-queue-type",
+];
+const QUORUM_COMPARED: [&str; 14] = [
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
     "x-delivery-limit",
+    "x-expires",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-quorum-initial-group-size",
+    "x-message-ttl",
+];
+const STREAM_COMPARED: [&str; 5] = [
+    "x-max-length-bytes",
+    "x-queue-type",
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-initial-cluster-size",
 ];
 
 /// Exchange arguments whose meaning is not built.
 const EXCHANGE_ARGUMENTS_MISSING: [&str; 1] = ["alternate-exchange"];
+
 /// Whose arguments they are, for the texts.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
@@ -119,7 +63,7 @@ pub struct Owner<'a> {
 }
 
 impl Owner<'_> {
-    fn invalid(self, argument: &str, reason: impl Into<String>) -> Refusal {
+    pub(super) fn invalid(self, argument: &str, reason: impl Into<String>) -> Refusal {
         Refusal::InvalidArgument {
             argument: argument.to_owned(),
             object: self.object,
@@ -129,7 +73,7 @@ impl Owner<'_> {
         }
     }
 
-    fn wrong_type(self, argument: &str, value: Value<'_>) -> Refusal {
+    pub(super) fn wrong_type(self, argument: &str, value: Value<'_>) -> Refusal {
         Refusal::ArgumentType {
             argument: argument.to_owned(),
             type_name: value.type_name(),
@@ -139,197 +83,21 @@ impl Owner<'_> {
         }
     }
 
-    fn refuse_missing(self, arguments: Table<'_>, missing: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn of_other_type(self, argument: &'static str, queue_type: QueueType) -> Refusal {
+        Refusal::ArgumentOfOtherType {
+            argument,
+            queue: self.name.to_owned(),
+            vhost: self.vhost.to_owned(),
+            queue_type: queue_type.module(),
+        }
+    }
+
+    pub(super) fn refuse_missing(self, arguments: Table<'_>, missing: &[&str]) -> Result<(), Refusal> {
         match missing.iter().find(|name| arguments.find(name).is_some()) {
             Some(name) => Err(self.invalid(name, "not implemented by this broker yet")),
             None => Ok(()),
         }
     }
-}
-
-impl QueueArguments {
-    /// Reads a queue's arguments, none of which is among those that are not built.
-    ///
-    /// # Errors
-    /// [`Refusal::InvalidArgument`] when one is of a wrong type or range.
-    pub fn parse(arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
-        let queue_type = parse_queue_type(arguments, owner)?;
-        check_queue_mode(arguments, owner)?;
-        check_queue_version(arguments, owner)?;
-        check_locator(arguments, queue_type, owner)?;
-        let dead_letter = parse_dead_letter(arguments, owner)?;
-        let counts_returns = queue_type == QueueType::Quorum;
-        let settings = QueueSettings {
-            messages_max: parse_count(arguments, "x-max-length", owner)?,
-            octets_max: parse_count(arguments, "x-max-length-bytes", owner)?,
-            overflow: parse_overflow(arguments, owner)?,
-            message_ttl_millis: parse_life(arguments, "x-message-ttl", 0, owner)?,
-            expires_millis: parse_life(arguments, "x-expires", 1, owner)?,
-            priority_max: parse_priority(arguments, owner)?,
-            single_active_consumer: parse_bool(arguments, "x-single-active-consumer", owner)?,
-            returns_max: if counts_returns { parse_returns_max(arguments, owner)? } else { None },
-            counts_returns,
-            dead_letters: dead_letter.is_some(),
-        };
-        refuse_foreign(arguments, queue_type, owner)?;
-        Ok(Self { queue_type, settings, dead_letter })
-    }
-}
-
-fn refuse_foreign(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<(), Refusal> {
-    match queue_type.foreign_arguments().iter().find(|name| arguments.find(name).is_some()) {
-        None => Ok(()),
-        Some(argument) => Err(Refusal::ArgumentOfOtherType {
-            argument,
-            queue: owner.name.to_owned(),
-            vhost: owner.vhost.to_owned(),
-            queue_type: queue_type.module(),
-        }),
-    }
-}
-
-/// `x-dead-letter-exchange` and `x-dead-letter-routing-key`.
-fn parse_dead_letter(arguments: Table<'_>, owner: Owner<'_>) -> Result<Option<DeadLetterArguments>, Refusal> {
-    let (exchange, key) = ("x-dead-letter-exchange", "x-dead-letter-routing-key");
-    let exchange = match arguments.find(exchange) {
-        None => None,
-        Some(Value::LongStr(name)) => Some(String::from_utf8_lossy(name).into()),
-        Some(other) => return Err(owner.wrong_type(exchange, other)),
-    };
-    let routing_key = match arguments.find(key) {
-        None => None,
-        // A routing key has no more room than that in any method.
-        Some(Value::LongStr(octets)) => Some(octets[..octets.len().min(ShortStr::OCTETS_MAX)].into()),
-        Some(other) => return Err(owner.invalid(key, format!("{{unacceptable_type,{}}}", other.type_name()))),
-    };
-    match exchange {
-        Some(exchange) => Ok(Some(DeadLetterArguments { exchange, routing_key })),
-        None if routing_key.is_some() => Err(owner.invalid(key, "routing_key_but_no_dlx_defined")),
-        None => Ok(None),
-    }
-}
-
-/// Milliseconds, at least `least`.
-fn parse_life(
-    arguments: Table<'_>,
-    name: &str,
-    least: u64,
-    owner: Owner<'_>,
-) -> Result<Option<u64>, Refusal> {
-    match parse_count(arguments, name, owner)? {
-        Some(millis) if millis < least => Err(owner.invalid(name, format!("{{value_zero,{millis}}}"))),
-        Some(millis) if millis > LIFE_MILLIS_MAX => {
-            Err(owner.invalid(name, format!("{{value_too_large,{millis}}}")))
-        }
-        life => Ok(life),
-    }
-}
-
-fn parse_priority(arguments: Table<'_>, owner: Owner<'_>) -> Result<u8, Refusal> {
-    let name = "x-max-priority";
-    let priority = parse_count(arguments, name, owner)?.unwrap_or(0);
-    u8::try_from(priority).map_err(|_| owner.invalid(name, format!("{{max_value_exceeded,{priority}}}")))
-}
-
-fn parse_bool(arguments: Table<'_>, name: &str, owner: Owner<'_>) -> Result<bool, Refusal> {
-    match arguments.find(name) {
-        None => Ok(false),
-        Some(Value::Bool(value)) => Ok(value),
-        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
-    }
-}
-
-/// A limit below zero is none, as in RabbitMQ 4.
-fn parse_returns_max(arguments: Table<'_>, owner: Owner<'_>) -> Result<Option<u32>, Refusal> {
-    let name = "x-delivery-limit";
-    let Some(value) = arguments.find(name) else { return Ok(Some(QUORUM_RETURNS_MAX)) };
-    match value.as_integer() {
-        Some(limit) if limit < 0 => Ok(None),
-        Some(limit) => Ok(Some(u32::try_from(limit).unwrap_or(u32::MAX))),
-        None => Err(owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()))),
-    }
-}
-
-fn parse_queue_type(arguments: Table<'_>, owner: Owner<'_>) -> Result<QueueType, Refusal> {
-    let name = "x-queue-type";
-    match arguments.find(name) {
-        None => Ok(QueueType::Classic),
-        Some(Value::LongStr(b"classic")) => Ok(QueueType::Classic),
-        Some(Value::LongStr(b"quorum")) => Ok(QueueType::Quorum),
-        Some(Value::LongStr(b"stream")) => {
-            Err(owner.invalid(name, "queues of type 'stream' are not implemented by this broker yet"))
-        }
-        Some(Value::LongStr(other)) => {
-            Err(owner
-                .invalid(name, format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(other))))
-        }
-        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
-    }
-}
-
-fn check_queue_mode(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    let name = "x-queue-mode";
-    match arguments.find(name) {
-        None | Some(Value::LongStr(b"default" | b"lazy")) => Ok(()),
-        Some(Value::LongStr(other)) => {
-            Err(owner
-                .invalid(name, format!("\"unsupported queue mode '{}'\"", String::from_utf8_lossy(other))))
-        }
-        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
-    }
-}
-
-fn check_queue_version(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    let name = "x-queue-version";
-    match arguments.find(name).map(|value| (value, value.as_integer())) {
-        None | Some((_, Some(1 | 2))) => Ok(()),
-        Some((_, Some(other))) => {
-            Err(owner.invalid(name, format!("\"unsupported queue version '{other}'\"")))
-        }
-        Some((other, None)) => {
-            Err(owner.invalid(name, format!("\"expected integer, got {}\"", other.type_name())))
-        }
-    }
-}
-
-/// There is one node, so where the leader stands is checked and changes nothing.
-fn check_locator(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<(), Refusal> {
-    let name = "x-queue-leader-locator";
-    match (queue_type, arguments.find(name)) {
-        (QueueType::Classic, _) | (_, None | Some(Value::LongStr(b"client-local" | b"balanced"))) => Ok(()),
-        (QueueType::Quorum, Some(_)) => Err(owner.invalid(name, "invalid_queue_locator_arg")),
-    }
-}
-
-fn parse_count(arguments: Table<'_>, name: &str, owner: Owner<'_>) -> Result<Option<u64>, Refusal> {
-    let Some(value) = arguments.find(name) else { return Ok(None) };
-    match (value, value.as_integer()) {
-        (Value::Void, _) => Ok(None),
-        (_, Some(count)) => match u64::try_from(count) {
-            Ok(count) => Ok(Some(count)),
-            Err(_) => Err(owner.invalid(name, format!("{{value_negative,{count}}}"))),
-        },
-        (other, None) => Err(owner.invalid(name, format!("\"expected integer, got {}\"", other.type_name()))),
-    }
-}
-
-fn parse_overflow(arguments: Table<'_>, owner: Owner<'_>) -> Result<Overflow, Refusal> {
-    let name = "x-overflow";
-    match arguments.find(name) {
-        None | Some(Value::LongStr(b"drop-head")) => Ok(Overflow::DropHead),
-        Some(Value::LongStr(b"reject-publish")) => Ok(Overflow::RejectPublish),
-        Some(Value::LongStr(b"reject-publish-dlx")) => Ok(Overflow::RejectPublishDlx),
-        Some(Value::LongStr(_)) => Err(owner.invalid(name, "invalid_overflow")),
-        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
-    }
-}
-
-/// Refuses a queue's arguments whose meaning is not built, be the queue there or not.
-///
-/// # Errors
-/// [`Refusal::InvalidArgument`] naming the first of them.
-pub fn refuse_missing_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    owner.refuse_missing(arguments, &QUEUE_ARGUMENTS_MISSING)
 }
 
 /// Checks an exchange's arguments.
@@ -340,15 +108,81 @@ pub fn check_exchange_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Resul
     owner.refuse_missing(arguments, &EXCHANGE_ARGUMENTS_MISSING)
 }
 
-/// A consumer's priority, `x-priority`: any integer, 0 if there is none.
-///
-/// # Errors
-/// [`Refusal::InvalidArgument`] when it is something else.
-pub fn consumer_priority(arguments: Table<'_>, owner: Owner<'_>) -> Result<i64, Refusal> {
-    let name = "x-priority";
-    let Some(value) = arguments.find(name) else { return Ok(0) };
-    let wrong = || owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()));
-    value.as_integer().ok_or_else(wrong)
+/// What a consumer's arguments ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConsumerArguments {
+    /// `x-priority`: any integer, 0 if there is none.
+    pub priority: i64,
+    /// `x-stream-offset`.
+    pub offset: StreamOffset,
+}
+
+impl ConsumerArguments {
+    /// Reads them. A stream has no priorities, and nothing else has an offset.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidArgument`] when one is of a wrong type or form.
+    pub fn parse(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<Self, Refusal> {
+        if queue_type == QueueType::Stream {
+            if arguments.find("x-priority").is_some() {
+                return Err(owner.of_other_type("x-priority", queue_type));
+            }
+            return Ok(Self { priority: 0, offset: parse_offset(arguments, owner)? });
+        }
+        let name = "x-priority";
+        let Some(value) = arguments.find(name) else { return Ok(Self::default()) };
+        let wrong = || owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()));
+        Ok(Self { priority: value.as_integer().ok_or_else(wrong)?, offset: StreamOffset::Next })
+    }
+}
+
+/// A word, a number, a time, or how far back: `10m`. A number below zero is so many from the end,
+/// as LavinMQ has it.
+fn parse_offset(arguments: Table<'_>, owner: Owner<'_>) -> Result<StreamOffset, Refusal> {
+    let name = "x-stream-offset";
+    let Some(value) = arguments.find(name) else { return Ok(StreamOffset::Next) };
+    let ago = |text| age_millis(text).map(|millis| StreamOffset::Ago { millis });
+    let offset = match (value, value.as_integer()) {
+        (Value::LongStr(b"first"), _) => Some(StreamOffset::First),
+        (Value::LongStr(b"last"), _) => Some(StreamOffset::Last),
+        (Value::LongStr(b"next"), _) => Some(StreamOffset::Next),
+        (Value::LongStr(text), _) => str::from_utf8(text).ok().and_then(ago),
+        (Value::Timestamp(seconds), _) => Some(StreamOffset::Since { seconds }),
+        (_, Some(number)) => Some(match u64::try_from(number) {
+            Ok(number) => StreamOffset::Number(number),
+            Err(_) => StreamOffset::LastCount(number.unsigned_abs()),
+        }),
+        _ => None,
+    };
+    offset.ok_or_else(|| {
+        let value = match value {
+            Value::LongStr(text) => format!("<<\"{}\">>", String::from_utf8_lossy(text)),
+            other => value_text(other),
+        };
+        let type_name = arguments.find(name).map_or("void", Value::type_name);
+        owner.invalid(name, format!("{{invalid_stream_offset_arg,{{{type_name},{value}}}}}"))
+    })
+}
+
+/// Milliseconds of a number with a unit: `Y`, `M`, `D`, `h`, `m` or `s`, a year having 365 days and
+/// a month 30, as RabbitMQ reads it.
+#[must_use]
+pub fn age_millis(text: &str) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let seconds: u64 = match unit {
+        'Y' => 365 * 24 * 3600,
+        'M' => 30 * 24 * 3600,
+        'D' => 24 * 3600,
+        'h' => 3600,
+        'm' => 60,
+        's' => 1,
+        _ => return None,
+    };
+    let number = &text[..text.len() - unit.len_utf8()];
+    if !number.bytes().all(|octet| octet.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(seconds)?.checked_mul(1000)
 }
 
 /// Compares the arguments of a second declaration of a queue with those it has.
@@ -358,9 +192,15 @@ pub fn consumer_priority(arguments: Table<'_>, owner: Owner<'_>) -> Result<i64, 
 pub fn check_queue_equivalence(
     current: Table<'_>,
     received: Table<'_>,
+    queue_type: QueueType,
     owner: Owner<'_>,
 ) -> Result<(), Refusal> {
-    for name in QUEUE_ARGUMENTS_COMPARED {
+    let compared: &[&str] = match queue_type {
+        QueueType::Classic => &CLASSIC_COMPARED,
+        QueueType::Quorum => &QUORUM_COMPARED,
+        QueueType::Stream => &STREAM_COMPARED,
+    };
+    for &name in compared {
         let default = |value| {
             if name == "x-queue-type" && value == Some(Value::LongStr(b"classic")) { None } else { value }
         };
@@ -439,65 +279,16 @@ mod tests {
         TableBuf::new().with(name, value)
     }
 
-    fn check_refused(name: &str, value: Value<'_>, wanted: &str) {
-        let arguments = table(name, value);
-        let arguments = arguments.as_table();
-        let parse = |()| QueueArguments::parse(arguments, QUEUE).map(drop);
-        let refusal = refuse_missing_arguments(arguments, QUEUE).and_then(parse).unwrap_err();
-        let text = refusal.to_string();
-        let prefix = format!("invalid arg '{name}' for queue 'q' in vhost '/': ");
-        assert_eq!(text.strip_prefix(&prefix), Some(wanted), "{text}");
-    }
-
-    #[test]
-    fn wrong_arguments_are_refused_in_rabbitmqs_words() {
-        check_refused("x-max-length", Value::I32(-1), "{value_negative,-1}");
-        check_refused("x-max-length", Value::LongStr(b"5"), "\"expected integer, got longstr\"");
-        check_refused("x-overflow", Value::I32(1), "{unacceptable_type,signedint}");
-        check_refused("x-overflow", Value::LongStr(b"spill"), "invalid_overflow");
-        check_refused("x-queue-mode", Value::LongStr(b"nope"), "\"unsupported queue mode 'nope'\"");
-        check_refused("x-queue-type", Value::LongStr(b"nope"), "\"unsupported queue type 'nope'\"");
-        check_refused("x-queue-version", Value::I32(3), "\"unsupported queue version '3'\"");
-        check_refused("x-message-ttl", Value::I32(-1), "{value_negative,-1}");
-        check_refused("x-message-ttl", Value::I64(315_360_000_001), "{value_too_large,315360000001}");
-        check_refused("x-expires", Value::I32(0), "{value_zero,0}");
-        check_refused("x-max-priority", Value::I32(256), "{max_value_exceeded,256}");
-        check_refused("x-single-active-consumer", Value::I32(1), "{unacceptable_type,signedint}");
-        check_refused("x-dead-letter-routing-key", Value::LongStr(b"k"), "routing_key_but_no_dlx_defined");
-    }
-
-    #[test]
-    fn what_is_not_built_is_refused_by_name() {
-        for name in QUEUE_ARGUMENTS_MISSING {
-            check_refused(name, Value::I32(1), "not implemented by this broker yet");
-        }
-    }
-
-    #[test]
-    fn limits_are_read() {
-        let arguments = TableBuf::new()
-            .with("x-max-length", Value::U8(3))
-            .with("x-max-length-bytes", Value::I64(4))
-            .with("x-overflow", Value::LongStr(b"reject-publish"))
-            .with("x-queue-type", Value::LongStr(b"quorum"))
-            .with("x-nobody-knows", Value::Void);
-        let parsed = QueueArguments::parse(arguments.as_table(), QUEUE).unwrap();
-        let settings = QueueSettings {
-            messages_max: Some(3),
-            octets_max: Some(4),
-            overflow: Overflow::RejectPublish,
-            returns_max: Some(QUORUM_RETURNS_MAX),
-            counts_returns: true,
-            ..QueueSettings::default()
-        };
-        assert_eq!(parsed, QueueArguments { queue_type: QueueType::Quorum, settings, dead_letter: None });
-    }
-
     fn difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {
         let build =
             |value: Option<Value<'_>>| value.map_or_else(TableBuf::new, |value| table("x-max-length", value));
-        let refused =
-            check_queue_equivalence(build(current).as_table(), build(received).as_table(), QUEUE).err()?;
+        let refused = check_queue_equivalence(
+            build(current).as_table(),
+            build(received).as_table(),
+            QueueType::Classic,
+            QUEUE,
+        )
+        .err()?;
         let text = refused.to_string();
         Some(
             text.strip_prefix("inequivalent arg 'x-max-length' for queue 'q' in vhost '/': ")
@@ -518,5 +309,24 @@ mod tests {
         let given = "received the value '1000' of type 'signedint' but current is none";
         check(None, Some(Value::I32(1000)), Some(given));
         check(Some(Value::I32(1000)), Some(Value::Void), Some("received none but current is '1000'"));
+    }
+
+    #[test]
+    fn a_reader_says_where_it_begins() {
+        let check = |value, wanted: Option<StreamOffset>| {
+            let arguments = table("x-stream-offset", value);
+            let parsed = ConsumerArguments::parse(arguments.as_table(), QueueType::Stream, QUEUE);
+            assert_eq!(parsed.map(|parsed| parsed.offset).ok(), wanted);
+        };
+        check(Value::LongStr(b"first"), Some(StreamOffset::First));
+        check(Value::LongStr(b"last"), Some(StreamOffset::Last));
+        check(Value::I8(3), Some(StreamOffset::Number(3)));
+        check(Value::I64(-3), Some(StreamOffset::LastCount(3)));
+        check(Value::Timestamp(9), Some(StreamOffset::Since { seconds: 9 }));
+        check(Value::LongStr(b"10m"), Some(StreamOffset::Ago { millis: 600_000 }));
+        for wrong in ["1h30m", "10x", "", "m", "\u{e9}", "99999999999999999999s"] {
+            check(Value::LongStr(wrong.as_bytes()), None);
+        }
+        check(Value::Bool(true), None);
     }
 }

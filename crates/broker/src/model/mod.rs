@@ -4,6 +4,7 @@
 //! locations of messages, never their octets; nothing here knows a frame, a file, a lock of the
 //! engine or a clock.
 
+pub mod any_queue;
 pub mod arguments;
 pub mod binding;
 pub mod consumer;
@@ -12,4 +13,6 @@ pub mod destinations;
 pub mod exchange;
 pub mod found;
 pub mod queue;
+pub mod queue_arguments;
+pub mod stream;
 pub mod topology;

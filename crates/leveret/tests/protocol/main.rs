@@ -21,4 +21,5 @@ mod misc;
 mod publish;
 mod queues;
 mod settle;
+mod streams;
 mod transactions;

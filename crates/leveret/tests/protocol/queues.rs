@@ -474,12 +474,5 @@ fn arguments_without_meaning_here_are_refused_by_name() {
             ),
         );
     };
-    check(table(&[("x-dead-letter-strategy", Value::LongStr(b"at-least-once"))]));
     check(table(&[("x-consumer-timeout", Value::I32(1000))]));
-    let stream = table(&[("x-queue-type", Value::LongStr(b"stream"))]);
-    client.refused(
-        queue::Declare { durable: true, ..declare_with("q", &stream) },
-        "406 (50/10) PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue 'q' in vhost '/': queues of type \
-         'stream' are not implemented by this broker yet",
-    );
 }

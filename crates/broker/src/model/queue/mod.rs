@@ -82,6 +82,8 @@ pub struct Taken {
 pub trait Messages {
     /// By the monotonic clock.
     fn now_millis(&self) -> u64;
+    /// By the wall clock, since 1970.
+    fn wall_millis(&self) -> u64;
     /// Octets of the body.
     fn body_octets(&self, location: Location) -> u64;
     /// The priority property, 0 if there is none.

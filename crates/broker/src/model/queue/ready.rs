@@ -23,6 +23,7 @@ const IDLE_MESSAGES_MAX: usize = 4096;
 /// ```
 ///
 /// The second form is that of queues that count how often a message came back; those have one band.
+/// In a stream it is the offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position(u64);
 
@@ -31,6 +32,18 @@ const RETURNS_BITS: u32 = 16;
 const RETURNS_MASK: u64 = (1 << RETURNS_BITS) - 1;
 
 impl Position {
+    /// Of a message in a stream.
+    #[must_use]
+    pub const fn of_offset(offset: u64) -> Self {
+        Self(offset)
+    }
+
+    /// In a stream.
+    #[must_use]
+    pub const fn offset(self) -> u64 {
+        self.0
+    }
+
     /// How often the message came back, in a queue that counts it.
     #[must_use]
     pub const fn returns(self) -> u32 {

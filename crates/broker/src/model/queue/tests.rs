@@ -18,6 +18,10 @@ impl Messages for Ten {
         self.now_millis
     }
 
+    fn wall_millis(&self) -> u64 {
+        self.now_millis
+    }
+
     fn body_octets(&self, _: Location) -> u64 {
         10
     }
