@@ -8,9 +8,9 @@ use super::{connection::Connection, methods::name, queue_cell::QueueCell, vhost:
 use crate::{
     Refusal,
     model::{
-        arguments::{Owner, check_exchange_arguments, flag_difference, inequivalent},
+        arguments::{Owner, argument_difference, flag_difference, inequivalent},
         binding::{Binding, Destination},
-        exchange::{Exchange, ExchangeDeclaration, ExchangeKind, headers},
+        exchange::{ALTERNATE, Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings, headers},
         topology::{ExchangeId, Topology},
     },
 };
@@ -150,22 +150,22 @@ impl Connection {
 fn declare_actively(vhost: &Vhost, name: &str, declare: &exchange::Declare<'_>) -> Result<(), Refusal> {
     let kind = exchange_kind(declare.kind)?;
     let owner = Owner { object: "exchange", name, vhost: &vhost.name };
-    check_exchange_arguments(declare.arguments, owner)?;
     refuse_default(name)?;
-    let declaration = ExchangeDeclaration {
-        kind,
-        durable: declare.durable,
-        auto_delete: declare.auto_delete,
-        internal: declare.internal,
-        arguments: TableBuf::from(declare.arguments),
-    };
     let mut topology = vhost.topology.write();
     match topology.exchange(name) {
-        Some((_, exchange)) => check_equivalence(exchange, &declaration, owner),
+        Some((_, exchange)) => check_equivalence(exchange, kind, declare, owner),
         None if name.starts_with(RESERVED_PREFIX) => {
             Err(Refusal::ReservedName { kind: "exchange", name: name.to_owned() })
         }
         None => {
+            let declaration = ExchangeDeclaration {
+                kind,
+                durable: declare.durable,
+                auto_delete: declare.auto_delete,
+                internal: declare.internal,
+                arguments: TableBuf::from(declare.arguments),
+                settings: ExchangeSettings::parse(declare.arguments, owner)?,
+            };
             topology.add_exchange(name, declaration);
             Ok(())
         }
@@ -181,17 +181,22 @@ fn exchange_kind(kind: ShortStr<'_>) -> Result<ExchangeKind, Refusal> {
 
 fn check_equivalence(
     exchange: &Exchange,
-    received: &ExchangeDeclaration,
+    kind: ExchangeKind,
+    received: &exchange::Declare<'_>,
     owner: Owner<'_>,
 ) -> Result<(), Refusal> {
     let current = &exchange.declaration;
-    let difference = flag_difference(&current.kind, &received.kind)
+    let difference = flag_difference(&current.kind, &kind)
         .map(|text| ("type", text))
         .or_else(|| flag_difference(&current.durable, &received.durable).map(|text| ("durable", text)))
         .or_else(|| {
             flag_difference(&current.auto_delete, &received.auto_delete).map(|text| ("auto_delete", text))
         })
-        .or_else(|| flag_difference(&current.internal, &received.internal).map(|text| ("internal", text)));
+        .or_else(|| flag_difference(&current.internal, &received.internal).map(|text| ("internal", text)))
+        .or_else(|| {
+            let current = current.arguments.as_table().find(ALTERNATE);
+            argument_difference(current, received.arguments.find(ALTERNATE)).map(|text| (ALTERNATE, text))
+        });
     match difference {
         Some((argument, text)) => Err(inequivalent(argument, text, owner)),
         None => Ok(()),

@@ -156,6 +156,12 @@ impl Engine {
         self.vhosts.read().get(name).cloned()
     }
 
+    fn random_number(&self) -> u64 {
+        let mut octets = [0; 8];
+        self.entropy.lock().fill(&mut octets);
+        u64::from_le_bytes(octets)
+    }
+
     /// `prefix` and 22 characters of base64url, from 16 random octets.
     fn random_name(&self, prefix: &str) -> String {
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

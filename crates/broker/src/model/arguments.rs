@@ -105,8 +105,6 @@ const QUEUE_ARGUMENTS_COMPARED: [&str; 13] = [
     "x-delivery-limit",
 ];
 
-/// Exchange arguments whose meaning is not built.
-const EXCHANGE_ARGUMENTS_MISSING: [&str; 1] = ["alternate-exchange"];
 /// Whose arguments they are, for the texts.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
@@ -129,7 +127,8 @@ impl Owner<'_> {
         }
     }
 
-    fn wrong_type(self, argument: &str, value: Value<'_>) -> Refusal {
+    /// The refusal of an argument that is of another type than it may be.
+    pub(super) fn wrong_type(self, argument: &str, value: Value<'_>) -> Refusal {
         Refusal::ArgumentType {
             argument: argument.to_owned(),
             type_name: value.type_name(),
@@ -332,14 +331,6 @@ pub fn refuse_missing_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Resul
     owner.refuse_missing(arguments, &QUEUE_ARGUMENTS_MISSING)
 }
 
-/// Checks an exchange's arguments.
-///
-/// # Errors
-/// [`Refusal::InvalidArgument`] when the meaning of one is not built.
-pub fn check_exchange_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    owner.refuse_missing(arguments, &EXCHANGE_ARGUMENTS_MISSING)
-}
-
 /// A consumer's priority, `x-priority`: any integer, 0 if there is none.
 ///
 /// # Errors
@@ -390,7 +381,9 @@ pub fn flag_difference<T: PartialEq + std::fmt::Display>(current: &T, received: 
     (current != received).then(|| format!("received '{received}' but current is '{current}'"))
 }
 
-fn argument_difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {
+/// `received 'x' but current is 'y'`, when two values of an argument differ.
+#[must_use]
+pub fn argument_difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {
     let described =
         |value: Value<'_>| format!("the value '{}' of type '{}'", value_text(value), value.type_name());
     match (current, received) {

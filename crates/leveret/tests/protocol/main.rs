@@ -20,5 +20,6 @@ mod lives;
 mod misc;
 mod publish;
 mod queues;
+mod routing;
 mod settle;
 mod transactions;

@@ -4,6 +4,8 @@
 
 pub mod direct;
 pub mod headers;
+mod input;
+mod settings;
 pub mod topic;
 
 use std::{
@@ -12,9 +14,13 @@ use std::{
 };
 
 use indexmap::IndexSet;
-use leveret_wire::{ShortStr, Table, TableBuf};
+use leveret_wire::{ShortStr, TableBuf};
 
 use self::{direct::DirectTable, headers::HeadersTable, topic::TopicTable};
+pub use self::{
+    input::{CarbonCopies, RoutingInput},
+    settings::{ALTERNATE, ExchangeSettings},
+};
 use super::{
     binding::{Binding, Destination},
     destinations::DestinationSet,
@@ -67,15 +73,6 @@ impl fmt::Display for ExchangeKind {
     }
 }
 
-/// What the destinations of a message depend on.
-#[derive(Debug, Clone, Copy)]
-pub struct RoutingInput<'a> {
-    /// The routing key.
-    pub routing_key: &'a [u8],
-    /// The headers property, empty if there is none.
-    pub headers: Table<'a>,
-}
-
 /// Changes whenever what an exchange or a queue stands for in a route changes. Whoever kept a
 /// route compares.
 pub type Version = Arc<AtomicU64>;
@@ -93,6 +90,8 @@ pub struct ExchangeDeclaration {
     pub internal: bool,
     /// As declared.
     pub arguments: TableBuf,
+    /// What the arguments ask for.
+    pub settings: ExchangeSettings,
 }
 
 /// An exchange and its bindings.
@@ -148,6 +147,12 @@ impl Exchange {
         self.version.fetch_add(1, Ordering::Release);
     }
 
+    /// The name of the exchange that gets what this one has no destination for.
+    #[must_use]
+    pub fn alternate(&self) -> Option<&[u8]> {
+        self.declaration.settings.alternate.as_deref()
+    }
+
     /// The bindings from this exchange.
     #[must_use]
     pub const fn bindings(&self) -> &IndexSet<Arc<Binding>> {
@@ -201,10 +206,10 @@ impl Exchange {
     /// Adds the destinations of a message to `found`.
     pub fn route(&self, input: RoutingInput<'_>, found: &mut Found) {
         match &self.table {
-            BindingTable::Direct(table) => table.route(input.routing_key, found),
+            BindingTable::Direct(table) => input.keys().for_each(|key| table.route(key, found)),
             BindingTable::Fanout(set) => set.collect_into(found),
-            BindingTable::Topic(table) => table.route(input.routing_key, found),
-            BindingTable::Headers(table) => table.route(input.headers, found),
+            BindingTable::Topic(table) => input.keys().for_each(|key| table.route(key, found)),
+            BindingTable::Headers(table) => table.route(input.headers(), found),
         }
     }
 }

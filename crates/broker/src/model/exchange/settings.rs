@@ -1,0 +1,52 @@
+//! What an exchange's arguments ask for.
+//!
+//! Reads and checks them once, when an exchange is made; a second declaration compares them as
+//! they came. A policy's settings have their place here too: an argument goes before them.
+
+use leveret_wire::{Table, Value};
+
+use crate::{model::arguments::Owner, refusal::Refusal};
+
+/// The argument that names an exchange for what is not routed.
+pub const ALTERNATE: &str = "alternate-exchange";
+
+/// The settings of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExchangeSettings {
+    /// The exchange that gets what this one has no destination for, be it there or not.
+    pub alternate: Option<Box<[u8]>>,
+}
+
+impl ExchangeSettings {
+    /// Reads an exchange's arguments.
+    ///
+    /// # Errors
+    /// [`Refusal::ArgumentType`] when one is of a wrong type.
+    pub fn parse(arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
+        let alternate = match arguments.find(ALTERNATE) {
+            None => None,
+            Some(Value::LongStr(name)) => Some(name.into()),
+            Some(other) => return Err(owner.wrong_type(ALTERNATE, other)),
+        };
+        Ok(Self { alternate })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_wire::TableBuf;
+
+    use super::*;
+
+    #[test]
+    fn an_alternate_exchange_is_a_text() {
+        let owner = Owner { object: "exchange", name: "x", vhost: "/" };
+        let parse = |value| ExchangeSettings::parse(TableBuf::new().with(ALTERNATE, value).as_table(), owner);
+        assert_eq!(parse(Value::LongStr(b"other")).unwrap().alternate.as_deref(), Some(&b"other"[..]));
+        assert_eq!(parse(Value::LongStr(b"")).unwrap().alternate.as_deref(), Some(&b""[..]));
+        assert_eq!(
+            parse(Value::I32(1)).unwrap_err().to_string(),
+            "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in vhost '/'"
+        );
+    }
+}
