@@ -58,6 +58,10 @@ pub enum Refusal {
     ServerNamedQuorum,
     #[error("{0}")]
     InvalidHeadersMatch(String),
+    #[error("{0}")]
+    InvalidBinding(String),
+    #[error("{0}")]
+    InvalidExchangeArgument(String),
     #[error("{object} '{name}' in vhost '{vhost}' in use")]
     InUse { object: &'static str, name: String, vhost: String },
     #[error("queue '{queue}' in vhost '{vhost}' not empty")]
@@ -141,6 +145,8 @@ impl Refusal {
             | Self::InvalidProperty { .. }
             | Self::ServerNamedQuorum
             | Self::InvalidHeadersMatch(_)
+            | Self::InvalidBinding(_)
+            | Self::InvalidExchangeArgument(_)
             | Self::InUse { .. }
             | Self::NotEmpty { .. }
             | Self::UnknownDeliveryTag(_)

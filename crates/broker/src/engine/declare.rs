@@ -10,7 +10,7 @@ use crate::{
     model::{
         arguments::{Owner, argument_difference, flag_difference, inequivalent},
         binding::{Binding, Destination},
-        exchange::{ALTERNATE, Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings, headers},
+        exchange::{ALTERNATE, Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings},
         topology::{ExchangeId, Topology},
     },
 };
@@ -40,9 +40,8 @@ impl BindingRequest<'_> {
 
     /// The binding, if its source takes such arguments.
     pub(super) fn check(&self, topology: &QueueTopology) -> Result<Binding, Refusal> {
-        if topology.exchange_of(self.source).declaration.kind == ExchangeKind::Headers {
-            headers::validate(self.arguments)?;
-        }
+        let kind = topology.exchange_of(self.source).declaration.kind;
+        kind.check_binding(self.routing_key, self.arguments)?;
         Ok(self.binding())
     }
 }
@@ -164,7 +163,7 @@ fn declare_actively(vhost: &Vhost, name: &str, declare: &exchange::Declare<'_>) 
                 auto_delete: declare.auto_delete,
                 internal: declare.internal,
                 arguments: TableBuf::from(declare.arguments),
-                settings: ExchangeSettings::parse(declare.arguments, owner)?,
+                settings: ExchangeSettings::parse(kind, declare.arguments, owner)?,
             };
             topology.add_exchange(name, declaration);
             Ok(())

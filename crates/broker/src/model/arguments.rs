@@ -420,6 +420,20 @@ pub fn value_text(value: Value<'_>) -> String {
     }
 }
 
+/// Octets as Erlang shows a term of them: `<<"text">>`, or `<<1,2>>` where not all can be shown.
+#[must_use]
+pub fn erlang_text(octets: &[u8]) -> String {
+    if octets.is_empty() {
+        return "<<>>".to_owned();
+    }
+    if octets.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+        let text = String::from_utf8_lossy(octets).replace('\\', "\\\\").replace('"', "\\\"");
+        return format!("<<\"{text}\">>");
+    }
+    let shown: Vec<_> = octets.iter().map(u8::to_string).collect();
+    format!("<<{}>>", shown.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use leveret_wire::TableBuf;

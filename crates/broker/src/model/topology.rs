@@ -269,7 +269,7 @@ impl<H: Clone> Topology<H> {
     }
 
     /// Whether routes from the exchange depend on the routing key alone: neither it nor an
-    /// exchange that may be reached from it looks at headers.
+    /// exchange that may be reached from it looks at more.
     #[must_use]
     pub fn routes_by_key(&self, from: ExchangeId) -> bool {
         let mut reached = Found::default();
@@ -278,7 +278,7 @@ impl<H: Clone> Topology<H> {
         while let Some(Destination::Exchange(id)) = reached.get(next) {
             next += 1;
             let exchange = &self.exchanges[id.0].exchange;
-            if exchange.declaration.kind.looks_at_headers() {
+            if !exchange.routes_by_key() {
                 return false;
             }
             reached.extend(exchange.onward().chain(self.alternate(exchange)).map(Destination::Exchange));
@@ -356,7 +356,8 @@ mod tests {
 
         /// A fanout exchange, which keeps what it gets only when a binding is made.
         fn with_alternate(&mut self, name: &str, alternate: &str) -> ExchangeId {
-            let settings = ExchangeSettings { alternate: Some(alternate.as_bytes().into()) };
+            let settings =
+                ExchangeSettings { alternate: Some(alternate.as_bytes().into()), ..Default::default() };
             self.0.add_exchange(
                 name,
                 ExchangeDeclaration { settings, ..declaration(ExchangeKind::Fanout, false) },

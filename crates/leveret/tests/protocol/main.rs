@@ -12,6 +12,7 @@ mod consumers;
 mod differential;
 mod endings;
 mod errors;
+mod exchange_types;
 mod exchanges;
 mod frames;
 mod handshake;

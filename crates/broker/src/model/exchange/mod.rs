@@ -2,9 +2,13 @@
 //!
 //! One file a type. Knows keys, headers and destinations; never queues' contents.
 
+pub mod consistent_hash;
 pub mod direct;
+mod hash;
 pub mod headers;
 mod input;
+mod modulus_hash;
+mod random;
 mod settings;
 pub mod topic;
 
@@ -14,20 +18,21 @@ use std::{
 };
 
 use indexmap::IndexSet;
-use leveret_wire::{ShortStr, TableBuf};
+use leveret_wire::{ShortStr, Table, TableBuf};
 
-use self::{direct::DirectTable, headers::HeadersTable, topic::TopicTable};
 pub use self::{
+    consistent_hash::HashOn,
     input::{CarbonCopies, RoutingInput},
     settings::{ALTERNATE, ExchangeSettings},
 };
+use self::{consistent_hash::Ring, direct::DirectTable, headers::HeadersTable, topic::TopicTable};
 use super::{
     binding::{Binding, Destination},
     destinations::DestinationSet,
     found::Found,
     topology::ExchangeId,
 };
-use crate::sync::AtomicU64;
+use crate::{refusal::Refusal, sync::AtomicU64};
 
 /// The type of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,12 @@ pub enum ExchangeKind {
     Topic,
     /// Headers decide, see [`headers`].
     Headers,
+    /// A hash shares messages out by weight, see [`consistent_hash`].
+    ConsistentHash,
+    /// A hash shares messages out among the bindings.
+    ModulusHash,
+    /// Each message goes by one binding, drawn at random.
+    Random,
 }
 
 impl ExchangeKind {
@@ -51,14 +62,23 @@ impl ExchangeKind {
             b"fanout" => Some(Self::Fanout),
             b"topic" => Some(Self::Topic),
             b"headers" => Some(Self::Headers),
+            b"x-consistent-hash" => Some(Self::ConsistentHash),
+            b"x-modulus-hash" => Some(Self::ModulusHash),
+            b"x-random" => Some(Self::Random),
             _ => None,
         }
     }
 
-    /// Whether routes depend on more than the routing key, and so cannot be kept by key.
-    #[must_use]
-    pub const fn looks_at_headers(self) -> bool {
-        matches!(self, Self::Headers)
+    /// Checks a binding's key and arguments before it is made.
+    ///
+    /// # Errors
+    /// What an exchange of this kind has against them, in RabbitMQ's words.
+    pub fn check_binding(self, routing_key: &[u8], arguments: Table<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::Headers => headers::validate(arguments),
+            Self::ConsistentHash => consistent_hash::weight(routing_key).map(drop),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -69,6 +89,9 @@ impl fmt::Display for ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
         })
     }
 }
@@ -114,6 +137,11 @@ enum BindingTable {
     Fanout(DestinationSet),
     Topic(TopicTable),
     Headers(HeadersTable),
+    Ring(Ring),
+    /// The bindings themselves are all that there is to know.
+    ModulusHash,
+    /// Likewise.
+    Random,
 }
 
 impl Exchange {
@@ -125,6 +153,9 @@ impl Exchange {
             ExchangeKind::Fanout => BindingTable::Fanout(DestinationSet::default()),
             ExchangeKind::Topic => BindingTable::Topic(TopicTable::default()),
             ExchangeKind::Headers => BindingTable::Headers(HeadersTable::default()),
+            ExchangeKind::ConsistentHash => BindingTable::Ring(Ring::default()),
+            ExchangeKind::ModulusHash => BindingTable::ModulusHash,
+            ExchangeKind::Random => BindingTable::Random,
         };
         Self {
             name: name.into(),
@@ -169,6 +200,8 @@ impl Exchange {
             BindingTable::Fanout(set) => set.insert(binding.destination),
             BindingTable::Topic(table) => table.insert(&binding.routing_key, binding.destination),
             BindingTable::Headers(table) => table.insert(binding),
+            BindingTable::Ring(ring) => ring.insert(binding),
+            BindingTable::ModulusHash | BindingTable::Random => {}
         }
         if let Destination::Exchange(_) = binding.destination {
             self.onward.insert(binding.destination);
@@ -187,6 +220,8 @@ impl Exchange {
             BindingTable::Fanout(set) => set.remove(binding.destination),
             BindingTable::Topic(table) => table.remove(&binding.routing_key, binding.destination),
             BindingTable::Headers(table) => table.remove(binding),
+            BindingTable::Ring(ring) => ring.remove(binding),
+            BindingTable::ModulusHash | BindingTable::Random => {}
         }
         if let Destination::Exchange(_) = binding.destination {
             self.onward.remove(binding.destination);
@@ -203,6 +238,18 @@ impl Exchange {
         })
     }
 
+    /// Whether routes depend on the routing key alone, and so can be kept by key.
+    #[must_use]
+    pub fn routes_by_key(&self) -> bool {
+        match self.declaration.kind {
+            ExchangeKind::Headers | ExchangeKind::Random => false,
+            ExchangeKind::ConsistentHash => self.declaration.settings.hash_on == HashOn::RoutingKey,
+            ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::ModulusHash => {
+                true
+            }
+        }
+    }
+
     /// Adds the destinations of a message to `found`.
     pub fn route(&self, input: RoutingInput<'_>, found: &mut Found) {
         match &self.table {
@@ -210,6 +257,9 @@ impl Exchange {
             BindingTable::Fanout(set) => set.collect_into(found),
             BindingTable::Topic(table) => input.keys().for_each(|key| table.route(key, found)),
             BindingTable::Headers(table) => table.route(input.headers(), found),
+            BindingTable::Ring(ring) => ring.route(&self.declaration.settings.hash_on, input, found),
+            BindingTable::ModulusHash => modulus_hash::route(&self.bindings, input, found),
+            BindingTable::Random => random::route(&self.bindings, input, found),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use leveret_wire::{Table, Value};
 
+use super::{ExchangeKind, HashOn};
 use crate::{model::arguments::Owner, refusal::Refusal};
 
 /// The argument that names an exchange for what is not routed.
@@ -15,20 +16,26 @@ pub const ALTERNATE: &str = "alternate-exchange";
 pub struct ExchangeSettings {
     /// The exchange that gets what this one has no destination for, be it there or not.
     pub alternate: Option<Box<[u8]>>,
+    /// What a consistent hash goes by.
+    pub hash_on: HashOn,
 }
 
 impl ExchangeSettings {
     /// Reads an exchange's arguments.
     ///
     /// # Errors
-    /// [`Refusal::ArgumentType`] when one is of a wrong type.
-    pub fn parse(arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
+    /// When one that means something to an exchange of that kind is wrong.
+    pub fn parse(kind: ExchangeKind, arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
         let alternate = match arguments.find(ALTERNATE) {
             None => None,
             Some(Value::LongStr(name)) => Some(name.into()),
             Some(other) => return Err(owner.wrong_type(ALTERNATE, other)),
         };
-        Ok(Self { alternate })
+        let hash_on = match kind {
+            ExchangeKind::ConsistentHash => HashOn::parse(arguments, owner)?,
+            _ => HashOn::default(),
+        };
+        Ok(Self { alternate, hash_on })
     }
 }
 
@@ -41,7 +48,10 @@ mod tests {
     #[test]
     fn an_alternate_exchange_is_a_text() {
         let owner = Owner { object: "exchange", name: "x", vhost: "/" };
-        let parse = |value| ExchangeSettings::parse(TableBuf::new().with(ALTERNATE, value).as_table(), owner);
+        let parse = |value| {
+            let arguments = TableBuf::new().with(ALTERNATE, value);
+            ExchangeSettings::parse(ExchangeKind::Direct, arguments.as_table(), owner)
+        };
         assert_eq!(parse(Value::LongStr(b"other")).unwrap().alternate.as_deref(), Some(&b"other"[..]));
         assert_eq!(parse(Value::LongStr(b"")).unwrap().alternate.as_deref(), Some(&b""[..]));
         assert_eq!(
