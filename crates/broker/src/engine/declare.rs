@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leveret_wire::{ShortStr, Table, TableBuf, method::exchange};
 
-use super::{connection::Connection, methods::name, queue_cell::QueueCell, vhost::Vhost};
+use super::{Engine, connection::Connection, methods::name, queue_cell::QueueCell, vhost::Vhost};
 use crate::{
     Refusal,
     model::{
@@ -63,7 +63,7 @@ impl Connection {
             refuse_default(&name)?;
             find_exchange(&vhost.topology.read(), &vhost, &name)?;
         } else {
-            declare_actively(&vhost, &name, &declare)?;
+            declare_actively(&self.engine, &vhost, &name, &declare)?;
         }
         if !declare.nowait {
             self.say(channel, exchange::DeclareOk {});
@@ -109,8 +109,9 @@ impl Connection {
             arguments: bind.arguments,
         };
         let binding = request.check(&topology)?;
-        topology.bind(binding);
+        let recalled = self.engine.bind(&mut topology, &binding);
         drop(topology);
+        self.recall(&recalled);
         if !bind.nowait {
             self.say(channel, exchange::BindOk {});
         }
@@ -146,7 +147,12 @@ impl Connection {
     }
 }
 
-fn declare_actively(vhost: &Vhost, name: &str, declare: &exchange::Declare<'_>) -> Result<(), Refusal> {
+fn declare_actively(
+    engine: &Arc<Engine>,
+    vhost: &Vhost,
+    name: &str,
+    declare: &exchange::Declare<'_>,
+) -> Result<(), Refusal> {
     let kind = exchange_kind(declare.kind)?;
     let owner = Owner { object: "exchange", name, vhost: &vhost.name };
     refuse_default(name)?;
@@ -165,7 +171,11 @@ fn declare_actively(vhost: &Vhost, name: &str, declare: &exchange::Declare<'_>) 
                 arguments: TableBuf::from(declare.arguments),
                 settings: ExchangeSettings::parse(kind, declare.arguments, owner)?,
             };
-            topology.add_exchange(name, declaration);
+            let history_messages_max = declaration.settings.history_messages_max;
+            let id = topology.add_exchange(name, declaration);
+            if let Some(messages_max) = history_messages_max {
+                topology.remember_in(id, engine.new_history(messages_max));
+            }
             Ok(())
         }
     }

@@ -18,6 +18,7 @@ mod deadlines;
 mod declare;
 mod deliver;
 mod groups;
+mod history;
 mod house;
 mod inbox;
 mod lifecycle;

@@ -49,7 +49,7 @@ pub(super) struct Backlog {
 /// Publishes of a read batch that are not in their queues yet.
 #[derive(Default)]
 pub(super) struct PublishBatch {
-    batch: Batch,
+    pub(super) batch: Batch,
     unconfirmed: Vec<Unconfirmed>,
     refused: Vec<Location>,
     backlog: Option<Backlog>,

@@ -42,6 +42,7 @@ pub(super) struct RouteCache {
 
 impl RouteCache {
     /// Where a message without further routing keys goes.
+    #[inline]
     pub(super) fn route(
         &mut self,
         vhost: &Vhost,
@@ -66,6 +67,7 @@ impl RouteCache {
     }
 
     /// Looks the route up, and keeps it in the last place if it may be kept.
+    #[inline(never)]
     fn find(
         &mut self,
         vhost: &Vhost,
@@ -73,14 +75,8 @@ impl RouteCache {
         properties: Option<&Properties<'_>>,
         random: &dyn Fn() -> u64,
     ) -> Result<&Arc<QueueRoute>, Refusal> {
-        let none = Properties::default();
         let routing_key = publish.routing_key();
-        let input = RoutingInput {
-            routing_key: routing_key.as_bytes(),
-            copies: None,
-            properties: properties.unwrap_or(&none),
-            random,
-        };
+        let input = RoutingInput { routing_key: routing_key.as_bytes(), copies: None, properties, random };
         let (route, by_key) = find_route(vhost, publish.exchange(), input)?;
         let route = Arc::new(route);
         if !by_key {
@@ -103,8 +99,12 @@ impl RouteCache {
         random: &dyn Fn() -> u64,
     ) -> Result<Arc<QueueRoute>, Refusal> {
         let routing_key = publish.routing_key();
-        let input =
-            RoutingInput { routing_key: routing_key.as_bytes(), copies: Some(copies), properties, random };
+        let input = RoutingInput {
+            routing_key: routing_key.as_bytes(),
+            copies: Some(copies),
+            properties: Some(properties),
+            random,
+        };
         find_route(vhost, publish.exchange(), input).map(|(route, _)| Arc::new(route))
     }
 
@@ -154,9 +154,9 @@ fn default_route(vhost: &Vhost, name: &[u8]) -> (QueueRoute, bool) {
     match str::from_utf8(name).ok().and_then(|name| topology.queue(name)) {
         Some((_, queue)) => {
             let versions = smallvec![(Arc::clone(&queue.liveness), 0)];
-            (Route { queues: vec![Arc::clone(queue)], versions }, true)
+            (Route { queues: vec![Arc::clone(queue)], histories: Vec::new(), versions }, true)
         }
-        None => (Route { queues: Vec::new(), versions: smallvec![] }, false),
+        None => (Route { queues: Vec::new(), histories: Vec::new(), versions: smallvec![] }, false),
     }
 }
 
@@ -167,7 +167,8 @@ fn default_copies_route(vhost: &Vhost, input: RoutingInput<'_>) -> QueueRoute {
     let mut found: Vec<_> = input.keys().filter_map(named).collect();
     found.sort_unstable_by_key(|(id, _)| *id);
     found.dedup_by_key(|(id, _)| *id);
-    Route { queues: found.into_iter().map(|(_, queue)| Arc::clone(queue)).collect(), versions: smallvec![] }
+    let queues = found.into_iter().map(|(_, queue)| Arc::clone(queue)).collect();
+    Route { queues, histories: Vec::new(), versions: smallvec![] }
 }
 
 /// Where a dead letter goes, by its key and those of its header `CC`; `None` when there is no such
@@ -180,7 +181,7 @@ pub(super) fn route_dead_letter(
     random: &dyn Fn() -> u64,
 ) -> Option<QueueRoute> {
     let copies = CarbonCopies::of(properties);
-    let input = RoutingInput { routing_key, copies, properties, random };
+    let input = RoutingInput { routing_key, copies, properties: Some(properties), random };
     if exchange.is_empty() {
         return Some(default_copies_route(vhost, input));
     }

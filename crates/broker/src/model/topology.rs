@@ -16,7 +16,9 @@ use smallvec::SmallVec;
 
 use super::{
     binding::{Binding, Destination},
-    exchange::{Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings, RoutingInput, Version},
+    exchange::{
+        Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings, History, RoutingInput, Version,
+    },
     found::Found,
 };
 
@@ -43,6 +45,8 @@ pub const PREDECLARED: [(&str, ExchangeKind); 6] = [
 pub struct Route<H> {
     /// The queues, each once.
     pub queues: Vec<H>,
+    /// What exchanges on the way remember.
+    pub histories: Vec<Arc<History>>,
     /// The versions that held when the route was made.
     pub versions: SmallVec<[(Version, u64); 1]>,
 }
@@ -173,6 +177,7 @@ impl<H: Clone> Topology<H> {
             self.exchange_names.remove(&node.exchange.name);
             self.forget_alternate(id, &node.exchange);
             node.exchange.touch();
+            node.exchange.history().into_iter().for_each(|history| history.close());
             for binding in node.exchange.bindings() {
                 self.forget_inbound(binding);
             }
@@ -221,14 +226,20 @@ impl<H: Clone> Topology<H> {
         }
     }
 
-    /// Adds a binding; nothing happens when it is there.
-    pub fn bind(&mut self, binding: Binding) {
+    /// Makes an exchange remember its messages there.
+    pub fn remember_in(&mut self, id: ExchangeId, history: Arc<History>) {
+        self.exchanges[id.0].exchange.remember_in(history);
+    }
+
+    /// Adds a binding; false when it is there.
+    pub fn bind(&mut self, binding: Binding) -> bool {
         let binding = Arc::new(binding);
-        if self.exchanges[binding.source.0].exchange.bind(&binding) {
-            match binding.destination {
-                Destination::Queue(id) => self.queues[id.0].inbound.insert(binding),
-                Destination::Exchange(id) => self.exchanges[id.0].inbound.insert(binding),
-            };
+        if !self.exchanges[binding.source.0].exchange.bind(&binding) {
+            return false;
+        }
+        match binding.destination {
+            Destination::Queue(id) => self.queues[id.0].inbound.insert(binding),
+            Destination::Exchange(id) => self.exchanges[id.0].inbound.insert(binding),
         }
     }
 
@@ -292,13 +303,14 @@ impl<H: Clone> Topology<H> {
     pub fn route(&self, from: ExchangeId, input: RoutingInput<'_>) -> Route<H> {
         let mut found = Found::default();
         found.insert(Destination::Exchange(from));
-        let mut versions = SmallVec::new();
+        let (mut versions, mut histories) = (SmallVec::new(), Vec::new());
         let mut next = 0;
         while let Some(destination) = found.get(next) {
             next += 1;
             if let Destination::Exchange(id) = destination {
                 let exchange = &self.exchanges[id.0].exchange;
                 versions.push((Arc::clone(exchange.version()), exchange.version().load(Ordering::Acquire)));
+                histories.extend(exchange.history().cloned());
                 let offered_before = found.offered();
                 exchange.route(input, &mut found);
                 if found.offered() == offered_before {
@@ -310,14 +322,28 @@ impl<H: Clone> Topology<H> {
             Destination::Queue(id) => Some(self.queues[id.0].handle.clone()),
             Destination::Exchange(_) => None,
         });
-        Route { queues: queues.collect(), versions }
+        Route { queues: queues.collect(), histories, versions }
+    }
+
+    /// Where a message of the past goes by a new binding of an exchange that remembers; `None` when
+    /// the binding does not want it.
+    #[must_use]
+    pub fn route_by(&self, binding: &Binding, input: RoutingInput<'_>) -> Option<Route<H>> {
+        if !Exchange::recalls(binding, input) {
+            return None;
+        }
+        Some(match binding.destination {
+            Destination::Exchange(id) => self.route(id, input),
+            Destination::Queue(id) => {
+                let queues = vec![self.queues[id.0].handle.clone()];
+                Route { queues, histories: Vec::new(), versions: SmallVec::new() }
+            }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use leveret_wire::Properties;
-
     use super::*;
 
     fn declaration(kind: ExchangeKind, auto_delete: bool) -> ExchangeDeclaration {
@@ -348,9 +374,8 @@ mod tests {
         }
 
         fn kept_route(&self, exchange: ExchangeId, key: &str) -> Route<&'static str> {
-            let properties = Properties::default();
-            let (routing_key, properties) = (key.as_bytes(), &properties);
-            let input = RoutingInput { routing_key, copies: None, properties, random: &|| 0 };
+            let routing_key = key.as_bytes();
+            let input = RoutingInput { routing_key, copies: None, properties: None, random: &|| 0 };
             self.0.route(exchange, input)
         }
 

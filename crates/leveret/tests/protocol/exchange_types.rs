@@ -258,3 +258,148 @@ fn a_modulus_hash_gives_each_key_one_binding() {
     assert!((0..3).all(|queue| count(&first, queue) > 130), "{first:?}");
     assert_eq!(places(&mut client, &bodies, by_key), first, "a key keeps its queue");
 }
+
+/// A message that is not to be remembered.
+fn no_store() -> TableBuf {
+    table(&[("x-recent-history-no-store", Value::Bool(true))])
+}
+
+#[test]
+fn a_recent_history_gives_new_bindings_the_last_messages() {
+    let peer = Peer::start();
+    let arguments = table(&[("x-recent-history-length", Value::I32(3))]);
+    let Some(mut client) = with_exchange(&peer, "x-recent-history", &arguments) else { return };
+    client.publish(mandatory("x", "k", "1"));
+    client.expect("return 312 NO_ROUTE x/k 1");
+    for body in ["2", "3"] {
+        client.publish(message("x", "k", body));
+    }
+    declare_and_bind(&mut client, "q0", "");
+    assert_eq!(client.get_all("q0"), ["1", "2", "3"], "what no queue wanted is remembered too");
+    let (headers, other) = (no_store(), table(&[("x-recent-history-no-store", Value::Bool(false))]));
+    let with = |headers| Properties { headers: Some(headers), ..Properties::default() };
+    client.publish(Message { properties: with(headers.as_table()), ..message("x", "k", "not stored") });
+    client.publish(Message { properties: with(other.as_table()), ..message("x", "k", "4") });
+    assert_eq!(client.get_all("q0"), ["not stored", "4"]);
+    // Binding again brings nothing; another binding and another queue do.
+    client.ask(bind("q0", "x", ""), "QueueBindOk");
+    assert!(client.get_all("q0").is_empty());
+    declare_and_bind(&mut client, "q1", "");
+    assert_eq!(client.get_all("q1"), ["2", "3", "4"]);
+    client.publish(message("x", "k", "5"));
+    assert_eq!((client.get_all("q0"), client.get_all("q1")), (vec!["5".to_owned()], vec!["5".to_owned()]));
+    client.ask(unbind("q1", "x", ""), "QueueUnbindOk");
+    client.ask(bind("q1", "x", ""), "QueueBindOk");
+    assert_eq!(client.get_all("q1"), ["3", "4", "5"]);
+    // It goes with its exchange.
+    client.ask(delete_exchange("x"), "ExchangeDeleteOk");
+    client.ask(declare_exchange("x", "x-recent-history"), "ExchangeDeclareOk");
+    client.ask(bind("q1", "x", ""), "QueueBindOk");
+    assert!(client.get_all("q1").is_empty());
+    // Without a length it is twenty.
+    for body in numbers(25) {
+        client.publish(message("x", "k", &body));
+    }
+    client.ask(bind("q0", "x", ""), "QueueBindOk");
+    assert_eq!(client.get_all("q0"), numbers(25)[5..]);
+}
+
+#[test]
+fn a_recent_history_is_delivered_to_consumers_and_through_exchanges() {
+    let peer = Peer::start();
+    let Some(mut client) = with_exchange(&peer, "x-recent-history", &TableBuf::new()) else { return };
+    let properties = Properties { message_id: Some("id".into()), ..Properties::default() };
+    client.publish(Message { properties, ..message("x", "a", "1") });
+    client.publish(message("x", "b", "2"));
+    client.ask(exclusive("q0"), "declare-ok q0 0 0");
+    client.ask(crate::support::consume_no_ack("q0", "c"), "consume-ok c");
+    client.send(bind("q0", "x", ""));
+    let said = [client.next(), client.next(), client.next()];
+    let first = said.iter().find(|said| said.to_string() == "deliver c 1 x/a 1").expect("the first");
+    assert_eq!(first.properties(), properties);
+    assert!(said.iter().any(|said| said.to_string() == "deliver c 2 x/b 2"));
+    assert!(said.iter().any(|said| said.to_string() == "QueueBindOk"));
+    client.ask(exclusive("q1"), "declare-ok q1 0 0");
+    for key in ["a", "b"] {
+        client.ask(bind("q1", "amq.direct", key), "QueueBindOk");
+    }
+    client.ask(bind_exchange("amq.direct", "x", ""), "ExchangeBindOk");
+    // To another exchange the plugin sends the newest first.
+    let wanted = if peer.is_leveret() { ["1", "2"] } else { ["2", "1"] };
+    assert_eq!(client.get_all("q1"), wanted);
+}
+
+#[test]
+fn what_a_recent_history_takes_is_confirmed_and_returned_as_ever() {
+    let peer = Peer::start();
+    let Some(mut client) = with_exchange(&peer, "x-recent-history", &TableBuf::new()) else { return };
+    client.confirm_select();
+    client.publish(message("x", "k", "confirmed"));
+    assert_eq!(client.confirms(1), [(1, true)]);
+    client.publish(mandatory("x", "k", "returned"));
+    client.expect("return 312 NO_ROUTE x/k returned");
+    client.expect("ack 2");
+    declare_and_bind(&mut client, "q0", "");
+    assert_eq!(client.get_all("q0"), ["confirmed", "returned"]);
+}
+
+#[test]
+fn the_length_of_a_recent_history_is_checked() {
+    let peer = Peer::start();
+    let Some(mut client) = with_exchange(&peer, "x-recent-history", &TableBuf::new()) else { return };
+    let mut check = |value: Value<'_>, shown: &str| {
+        let arguments = table(&[("x-recent-history-length", value)]);
+        client.refused(
+            exchange::Declare { arguments: arguments.as_table(), ..declare_exchange("y", "x-recent-history") },
+            &format!(
+                "406 (40/10) PRECONDITION_FAILED - Invalid argument {shown}, 'x-recent-history-length' must be a \
+                 positive integer"
+            ),
+        );
+    };
+    check(Value::I32(0), "0");
+    check(Value::I64(-5), "-5");
+    check(Value::LongStr(b"5"), "<<\"5\">>");
+    check(Value::U16(5), "5");
+    check(Value::Bool(true), "true");
+}
+
+#[test]
+fn a_key_filters_what_a_recent_history_gives() {
+    let why = "the plugin ignores keys";
+    let Some(peer) = Peer::leveret(why, |builder| builder) else { return };
+    let mut client = peer.client();
+    client.ask(declare_exchange("x", "x-recent-history"), "ExchangeDeclareOk");
+    for key in ["a.1", "b.1", "a.2"] {
+        client.publish(message("x", key, key));
+    }
+    declare_and_bind(&mut client, "q0", "a.*");
+    assert_eq!(client.get_all("q0"), ["a.1", "a.2"]);
+    client.publish(message("x", "b.2", "b.2"));
+    client.publish(message("x", "a.3", "a.3"));
+    assert_eq!(client.get_all("q0"), ["a.3"]);
+    // Each binding brings what it wants, as each is a wish of its own.
+    client.ask(bind("q0", "x", "b.#"), "QueueBindOk");
+    assert_eq!(client.get_all("q0"), ["b.1", "b.2"]);
+}
+
+#[test]
+fn the_life_of_a_remembered_message_begins_anew() {
+    let peer = Peer::start();
+    let Some(mut client) = with_exchange(&peer, "x-recent-history", &TableBuf::new()) else { return };
+    let properties = Properties { expiration: Some("400".into()), ..Properties::default() };
+    client.publish(Message { properties, ..message("x", "k", "m") });
+    declare_and_bind(&mut client, "first", "");
+    // It is the first queue's clock that says when its time is over.
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let empty = "declare-ok first 0 0";
+    let count = |client: &mut Client| {
+        client.send(crate::support::passive("first"));
+        client.next().to_string()
+    };
+    while count(&mut client) != empty {
+        assert!(std::time::Instant::now() < limit, "a message outlives its time");
+    }
+    declare_and_bind(&mut client, "second", "");
+    assert_eq!(client.get_all("second"), ["m"]);
+}

@@ -99,12 +99,12 @@ impl Property {
         }
     }
 
-    fn hash(self, properties: &Properties<'_>) -> u64 {
+    fn hash(self, properties: Option<&Properties<'_>>) -> u64 {
         let text = match self {
-            Self::CorrelationId => properties.correlation_id,
-            Self::MessageId => properties.message_id,
+            Self::CorrelationId => properties.and_then(|properties| properties.correlation_id),
+            Self::MessageId => properties.and_then(|properties| properties.message_id),
             Self::Timestamp => {
-                let seconds = properties.timestamp.map(u64::to_le_bytes);
+                let seconds = properties.and_then(|properties| properties.timestamp).map(u64::to_le_bytes);
                 return hash::hash(seconds.iter().map(|octets| &octets[..]));
             }
         };
@@ -219,7 +219,12 @@ mod tests {
     }
 
     fn route(ring: &Ring, hash_on: &HashOn, key: &str, properties: &Properties<'_>) -> Option<usize> {
-        let input = RoutingInput { routing_key: key.as_bytes(), copies: None, properties, random: &|| 0 };
+        let input = RoutingInput {
+            routing_key: key.as_bytes(),
+            copies: None,
+            properties: Some(properties),
+            random: &|| 0,
+        };
         let mut found = Found::default();
         ring.route(hash_on, input, &mut found);
         assert!(found.len() <= 1);

@@ -14,8 +14,8 @@ pub struct RoutingInput<'a> {
     pub routing_key: &'a [u8],
     /// Further routing keys, if it has any.
     pub copies: Option<CarbonCopies<'a>>,
-    /// The properties, the headers among them.
-    pub properties: &'a Properties<'a>,
+    /// The properties, the headers among them, if it has any.
+    pub properties: Option<&'a Properties<'a>>,
     /// Draws a number at random.
     pub random: &'a dyn Fn() -> u64,
 }
@@ -26,10 +26,19 @@ impl<'a> RoutingInput<'a> {
         std::iter::once(self.routing_key).chain(self.copies.into_iter().flat_map(CarbonCopies::keys))
     }
 
+    /// Calls `each` with all routing keys. Mostly there is one, which costs no iterator.
+    #[inline]
+    pub fn for_each_key(&self, mut each: impl FnMut(&'a [u8])) {
+        each(self.routing_key);
+        if let Some(copies) = self.copies {
+            copies.keys().for_each(each);
+        }
+    }
+
     /// The headers, empty if there are none.
     #[must_use]
     pub fn headers(&self) -> Table<'a> {
-        self.properties.headers.unwrap_or(Table::EMPTY)
+        self.properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY)
     }
 }
 
@@ -116,7 +125,8 @@ mod tests {
     fn check(headers: &TableBuf, keys: &[&str], shown: Option<&TableBuf>) {
         let properties = Properties { headers: Some(headers.as_table()), ..Properties::default() };
         let copies = CarbonCopies::of(&properties);
-        let input = RoutingInput { routing_key: b"key", copies, properties: &properties, random: &|| 0 };
+        let input =
+            RoutingInput { routing_key: b"key", copies, properties: Some(&properties), random: &|| 0 };
         assert!(input.keys().eq(std::iter::once("key").chain(keys.iter().copied()).map(str::as_bytes)));
         let without = copies.and_then(|copies| copies.without_blind(&properties));
         let wanted = shown.map(|headers| {

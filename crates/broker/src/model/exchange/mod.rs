@@ -9,6 +9,7 @@ pub mod headers;
 mod input;
 mod modulus_hash;
 mod random;
+mod recent_history;
 mod settings;
 pub mod topic;
 
@@ -23,6 +24,7 @@ use leveret_wire::{ShortStr, Table, TableBuf};
 pub use self::{
     consistent_hash::HashOn,
     input::{CarbonCopies, RoutingInput},
+    recent_history::{History, is_remembered},
     settings::{ALTERNATE, ExchangeSettings},
 };
 use self::{consistent_hash::Ring, direct::DirectTable, headers::HeadersTable, topic::TopicTable};
@@ -51,6 +53,8 @@ pub enum ExchangeKind {
     ModulusHash,
     /// Each message goes by one binding, drawn at random.
     Random,
+    /// New bindings get the last messages.
+    RecentHistory,
 }
 
 impl ExchangeKind {
@@ -65,6 +69,7 @@ impl ExchangeKind {
             b"x-consistent-hash" => Some(Self::ConsistentHash),
             b"x-modulus-hash" => Some(Self::ModulusHash),
             b"x-random" => Some(Self::Random),
+            b"x-recent-history" => Some(Self::RecentHistory),
             _ => None,
         }
     }
@@ -92,6 +97,7 @@ impl fmt::Display for ExchangeKind {
             Self::ConsistentHash => "x-consistent-hash",
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
+            Self::RecentHistory => "x-recent-history",
         })
     }
 }
@@ -129,6 +135,7 @@ pub struct Exchange {
     bindings: IndexSet<Arc<Binding>>,
     /// Exchanges that bindings lead on to; few, where bindings to queues may be many.
     onward: DestinationSet,
+    history: Option<Arc<History>>,
 }
 
 #[derive(Debug)]
@@ -142,6 +149,7 @@ enum BindingTable {
     ModulusHash,
     /// Likewise.
     Random,
+    RecentHistory(TopicTable),
 }
 
 impl Exchange {
@@ -156,6 +164,7 @@ impl Exchange {
             ExchangeKind::ConsistentHash => BindingTable::Ring(Ring::default()),
             ExchangeKind::ModulusHash => BindingTable::ModulusHash,
             ExchangeKind::Random => BindingTable::Random,
+            ExchangeKind::RecentHistory => BindingTable::RecentHistory(TopicTable::default()),
         };
         Self {
             name: name.into(),
@@ -164,7 +173,20 @@ impl Exchange {
             table,
             bindings: IndexSet::new(),
             onward: DestinationSet::default(),
+            history: None,
         }
+    }
+
+    /// Makes the exchange remember its messages there.
+    pub fn remember_in(&mut self, history: Arc<History>) {
+        self.history = Some(history);
+        self.touch();
+    }
+
+    /// What it remembers, if it does.
+    #[must_use]
+    pub const fn history(&self) -> Option<&Arc<History>> {
+        self.history.as_ref()
     }
 
     /// The version that stands while its bindings do.
@@ -202,6 +224,9 @@ impl Exchange {
             BindingTable::Headers(table) => table.insert(binding),
             BindingTable::Ring(ring) => ring.insert(binding),
             BindingTable::ModulusHash | BindingTable::Random => {}
+            BindingTable::RecentHistory(table) => {
+                table.insert(recent_history::pattern(&binding.routing_key), binding.destination);
+            }
         }
         if let Destination::Exchange(_) = binding.destination {
             self.onward.insert(binding.destination);
@@ -222,6 +247,9 @@ impl Exchange {
             BindingTable::Headers(table) => table.remove(binding),
             BindingTable::Ring(ring) => ring.remove(binding),
             BindingTable::ModulusHash | BindingTable::Random => {}
+            BindingTable::RecentHistory(table) => {
+                table.remove(recent_history::pattern(&binding.routing_key), binding.destination);
+            }
         }
         if let Destination::Exchange(_) = binding.destination {
             self.onward.remove(binding.destination);
@@ -244,18 +272,31 @@ impl Exchange {
         match self.declaration.kind {
             ExchangeKind::Headers | ExchangeKind::Random => false,
             ExchangeKind::ConsistentHash => self.declaration.settings.hash_on == HashOn::RoutingKey,
-            ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic | ExchangeKind::ModulusHash => {
-                true
-            }
+            ExchangeKind::Direct
+            | ExchangeKind::Fanout
+            | ExchangeKind::Topic
+            | ExchangeKind::ModulusHash
+            | ExchangeKind::RecentHistory => true,
         }
+    }
+
+    /// Whether one binding of an exchange that remembers wants a message of the past.
+    #[must_use]
+    pub fn recalls(binding: &Binding, input: RoutingInput<'_>) -> bool {
+        let (mut table, mut found) = (TopicTable::default(), Found::default());
+        table.insert(recent_history::pattern(&binding.routing_key), binding.destination);
+        input.for_each_key(|key| table.route(key, &mut found));
+        !found.is_empty()
     }
 
     /// Adds the destinations of a message to `found`.
     pub fn route(&self, input: RoutingInput<'_>, found: &mut Found) {
         match &self.table {
-            BindingTable::Direct(table) => input.keys().for_each(|key| table.route(key, found)),
+            BindingTable::Direct(table) => input.for_each_key(|key| table.route(key, found)),
             BindingTable::Fanout(set) => set.collect_into(found),
-            BindingTable::Topic(table) => input.keys().for_each(|key| table.route(key, found)),
+            BindingTable::Topic(table) | BindingTable::RecentHistory(table) => {
+                input.for_each_key(|key| table.route(key, found))
+            }
             BindingTable::Headers(table) => table.route(input.headers(), found),
             BindingTable::Ring(ring) => ring.route(&self.declaration.settings.hash_on, input, found),
             BindingTable::ModulusHash => modulus_hash::route(&self.bindings, input, found),

@@ -5,7 +5,7 @@
 
 use leveret_wire::{Table, Value};
 
-use super::{ExchangeKind, HashOn};
+use super::{ExchangeKind, HashOn, recent_history};
 use crate::{model::arguments::Owner, refusal::Refusal};
 
 /// The argument that names an exchange for what is not routed.
@@ -18,6 +18,8 @@ pub struct ExchangeSettings {
     pub alternate: Option<Box<[u8]>>,
     /// What a consistent hash goes by.
     pub hash_on: HashOn,
+    /// How many messages are remembered, by an exchange that does.
+    pub history_messages_max: Option<usize>,
 }
 
 impl ExchangeSettings {
@@ -35,7 +37,11 @@ impl ExchangeSettings {
             ExchangeKind::ConsistentHash => HashOn::parse(arguments, owner)?,
             _ => HashOn::default(),
         };
-        Ok(Self { alternate, hash_on })
+        let history_messages_max = match kind {
+            ExchangeKind::RecentHistory => Some(recent_history::parse_length(arguments)?),
+            _ => None,
+        };
+        Ok(Self { alternate, hash_on, history_messages_max })
     }
 }
 
