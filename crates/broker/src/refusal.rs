@@ -60,6 +60,10 @@ pub enum Refusal {
     NoPrefetch { queue: String, vhost: String },
     #[error("{0}")]
     InvalidHeadersMatch(String),
+    #[error("{0}")]
+    InvalidBinding(String),
+    #[error("{0}")]
+    InvalidExchangeArgument(String),
     #[error("{object} '{name}' in vhost '{vhost}' in use")]
     InUse { object: &'static str, name: String, vhost: String },
     #[error("queue '{queue}' in vhost '{vhost}' not empty")]
@@ -144,6 +148,8 @@ impl Refusal {
             | Self::ServerNamed { .. }
             | Self::NoPrefetch { .. }
             | Self::InvalidHeadersMatch(_)
+            | Self::InvalidBinding(_)
+            | Self::InvalidExchangeArgument(_)
             | Self::InUse { .. }
             | Self::NotEmpty { .. }
             | Self::UnknownDeliveryTag(_)

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use leveret_wire::PublishRoute;
+use leveret_wire::{Properties, PublishRoute};
 
 use super::{
     Engine,
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     Location,
+    model::exchange::{History, is_remembered},
     store::{LogBatch, OpenChunk, Record},
 };
 
@@ -47,6 +48,8 @@ pub(super) struct Batch {
     log: LogBatch,
     open_chunk: OpenChunk,
     groups: Groups,
+    /// Messages that are remembered as well.
+    remembered: Vec<(Arc<History>, Location)>,
     /// Which queue comes next, once the messages are in the log.
     cursor: Option<Cursor>,
 }
@@ -76,17 +79,26 @@ impl Batch {
         route: &Arc<QueueRoute>,
         octets_left: usize,
     ) -> Option<Location> {
-        if route.queues.is_empty() {
+        if route.queues.is_empty() && route.histories.is_empty() {
+            return None;
+        }
+        let histories = if route.histories.is_empty() { &[][..] } else { remembering(message, route) };
+        let references = route.queues.len() + histories.len();
+        if references == 0 {
             return None;
         }
         let Message { route: octets, property_octets, body, arrived_millis, expires } = *message;
         let record_octets = Record::octets(octets.as_bytes().len(), property_octets.len(), body.len());
-        let references = u32::try_from(route.queues.len()).expect("fewer than 2^32 queues");
+        let references = u32::try_from(references).expect("fewer than 2^32 queues");
         let buffer = || engine.log.buffer(record_octets + octets_left);
         let write =
             |chunk: &mut Vec<u8>| Record::append(chunk, arrived_millis, octets, property_octets, body);
         self.log.append(references, buffer, write);
-        Some(self.groups.add(route, record_octets, expires))
+        let location = self.groups.add(route, record_octets, expires);
+        if !histories.is_empty() {
+            self.remembered.extend(histories.iter().map(|history| (Arc::clone(history), location)));
+        }
+        (!route.queues.is_empty()).then_some(location)
     }
 
     /// Puts the messages into the log. The message at place 0 has the location returned, and
@@ -98,6 +110,9 @@ impl Batch {
         }
         let first = engine.log.append(&mut self.log, &mut self.open_chunk);
         self.groups.place(first);
+        for (history, location) in self.remembered.drain(..) {
+            history.keep(location.behind(first));
+        }
         engine.alarm.grown();
         Some(first)
     }
@@ -132,6 +147,13 @@ impl Batch {
         self.groups.clear();
         true
     }
+}
+
+/// The histories that are to have the message.
+#[cold]
+fn remembering<'r>(message: &Message<'_>, route: &'r QueueRoute) -> &'r [Arc<History>] {
+    let properties = Properties::decode(message.property_octets).unwrap_or_default();
+    if is_remembered(&properties) { &route.histories } else { &[] }
 }
 
 fn enqueue(engine: &Engine, scratch: &mut Scratch, queue: &QueueCell, batch: &[Location]) -> Option<Stepped> {

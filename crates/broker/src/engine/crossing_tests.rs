@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use leveret_wire::{PublishRoute, Table, TableBuf};
+use leveret_wire::{PublishRoute, TableBuf};
 use loom::{
     sync::{
         Notify,
@@ -30,7 +30,7 @@ use crate::{
     Location, Now, OctetCount,
     model::{
         binding::{Binding, Destination},
-        exchange::{ExchangeDeclaration, ExchangeKind},
+        exchange::{ExchangeDeclaration, ExchangeKind, ExchangeSettings},
         queue::Position,
         queue_arguments::QueueArguments,
         topology::{ExchangeId, QueueId},
@@ -337,6 +337,7 @@ mod routes {
                         auto_delete: false,
                         internal: false,
                         arguments,
+                        settings: ExchangeSettings::default(),
                     },
                 )
             });
@@ -371,7 +372,7 @@ mod routes {
         for _ in 0..2 {
             let was_answered = world.answered.load(Ordering::Acquire);
             let publish = PublishRoute::from_octets(route).expect("an exchange and a key");
-            let route = cache.route(&world.vhost, publish, Table::EMPTY).unwrap();
+            let route = cache.route(&world.vhost, publish, None, || 0).unwrap();
             assert!(!was_answered || route.queues.is_empty(), "a route outlived what it rests on");
         }
         changer.join().unwrap();

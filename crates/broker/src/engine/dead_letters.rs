@@ -101,14 +101,13 @@ impl Undertaker {
         );
         let key = target.routing_key.as_deref().unwrap_or(from.routing_key().as_bytes());
         let key = ShortStr::new(key).expect("a routing key is a short string");
-        let Some(route) = route_dead_letter(&vhost, &target.exchange, key.as_bytes(), headers.as_table())
-        else {
-            return;
-        };
+        let properties = Properties { headers: Some(headers.as_table()), expiration: None, ..properties };
+        let random = || engine.random_number();
+        let routed = route_dead_letter(&vhost, &target.exchange, key.as_bytes(), &properties, &random);
+        let Some(route) = routed else { return };
         let route = without_cycles(route, headers.as_table());
         let mut property_octets = Vec::new();
-        Properties { headers: Some(headers.as_table()), expiration: None, ..properties }
-            .encode(&mut property_octets);
+        properties.encode(&mut property_octets);
         let mut octets = Vec::new();
         let message = Message {
             route: PublishRoute::write(ShortStr::truncated(&target.exchange), key, &mut octets),

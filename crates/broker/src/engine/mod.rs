@@ -18,6 +18,7 @@ mod deadlines;
 mod declare;
 mod deliver;
 mod groups;
+mod history;
 mod house;
 mod inbox;
 mod lifecycle;
@@ -154,6 +155,12 @@ impl Engine {
 
     fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
         self.vhosts.read().get(name).cloned()
+    }
+
+    fn random_number(&self) -> u64 {
+        let mut octets = [0; 8];
+        self.entropy.lock().fill(&mut octets);
+        u64::from_le_bytes(octets)
     }
 
     /// `prefix` and 22 characters of base64url, from 16 random octets.

@@ -2,15 +2,18 @@
 //!
 //! Invariant: a publish is confirmed after every queue of its route was stepped.
 
-use leveret_wire::{Properties, Table, Value, method::basic};
+use std::sync::Arc;
+
+use leveret_wire::{Properties, method::basic};
 
 use super::{
     batch::{Batch, Message, Stepped},
     connection::Connection,
+    routes::{QueueRoute, RouteCache},
 };
 use crate::{
     Location, Now, Refusal,
-    model::queue_arguments::LIFE_MILLIS_MAX,
+    model::{exchange::CarbonCopies, queue_arguments::LIFE_MILLIS_MAX},
     planted::{self, Bug},
     session::{ChannelMode, Confirm, Failure, MethodIds, Publish},
 };
@@ -46,7 +49,7 @@ pub(super) struct Backlog {
 /// Publishes of a read batch that are not in their queues yet.
 #[derive(Default)]
 pub(super) struct PublishBatch {
-    batch: Batch,
+    pub(super) batch: Batch,
     unconfirmed: Vec<Unconfirmed>,
     refused: Vec<Location>,
     backlog: Option<Backlog>,
@@ -103,9 +106,14 @@ impl Connection {
     fn try_publish(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
         self.check_publish(&publish)?;
         let properties = decode_properties(publish.property_octets)?;
+        if let Some(properties) = &properties
+            && let Some(copies) = CarbonCopies::of(properties)
+        {
+            return self.publish_copies(&publish, properties, copies);
+        }
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
-        let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
-        let route = self.routes.route(vhost, publish.route, headers)?;
+        let random = || self.engine.random_number();
+        let route = self.routes.route(vhost, publish.route, properties.as_ref(), random)?;
         if let Some(properties) = &properties {
             check_properties(properties, self.user.as_deref())?;
         }
@@ -126,6 +134,60 @@ impl Connection {
         Ok(())
     }
 
+    /// Takes a message whose headers carry further routing keys.
+    #[cold]
+    fn publish_copies(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+        copies: CarbonCopies<'_>,
+    ) -> Result<(), Refusal> {
+        let route = self.route_copies(publish, properties, copies)?;
+        check_properties(properties, self.user.as_deref())?;
+        copies.check()?;
+        let channel = self.session.channel(publish.channel).expect("the session found it open");
+        if matches!(channel.mode, ChannelMode::Transaction) {
+            self.transaction_octets += channel.data.transaction.hold_publish(publish);
+            return Ok(());
+        }
+        self.append_copies(publish, properties, copies, &route);
+        Ok(())
+    }
+
+    fn route_copies(
+        &self,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+        copies: CarbonCopies<'_>,
+    ) -> Result<Arc<QueueRoute>, Refusal> {
+        let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
+        let random = || self.engine.random_number();
+        RouteCache::route_copies(vhost, publish.route, properties, copies, &random)
+    }
+
+    /// Puts the message into the batch without what only the broker may see of it.
+    fn append_copies(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+        copies: CarbonCopies<'_>,
+        route: &Arc<QueueRoute>,
+    ) {
+        let without_blind = copies.without_blind(properties);
+        let property_octets = without_blind.as_deref().unwrap_or(publish.property_octets);
+        let publish = Publish { property_octets, ..*publish };
+        let message = message(&publish, Some(properties), self.now);
+        let location = self.publishes.batch.append(&self.engine, &message, route, self.input_left);
+        let channel = self.session.channel(publish.channel).expect("the session found it open");
+        if let ChannelMode::Confirm(confirms) = &mut channel.mode {
+            let delivery_tag = confirms.publish();
+            self.publishes.unconfirmed.push(Unconfirmed { channel: publish.channel, delivery_tag, location });
+        }
+        if location.is_none() {
+            self.unroutable(&publish);
+        }
+    }
+
     fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Refusal> {
         if publish.immediate {
             return Err(Refusal::NotImplemented("immediate=true".to_owned()));
@@ -142,8 +204,15 @@ impl Connection {
     pub(super) fn publish_committed(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
         let properties = decode_properties(publish.property_octets)?;
-        let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
-        let route = self.routes.route(vhost, publish.route, headers)?;
+        if let Some(properties) = &properties
+            && let Some(copies) = CarbonCopies::of(properties)
+        {
+            let route = self.route_copies(&publish, properties, copies)?;
+            self.append_copies(&publish, properties, copies, &route);
+            return Ok(());
+        }
+        let random = || self.engine.random_number();
+        let route = self.routes.route(vhost, publish.route, properties.as_ref(), random)?;
         let message = message(&publish, properties.as_ref(), self.now);
         if self.publishes.batch.append(&self.engine, &message, route, self.input_left).is_none() {
             self.unroutable(&publish);
@@ -272,7 +341,7 @@ fn check_properties(properties: &Properties<'_>, user: Option<&str>) -> Result<(
     check_not_built(properties)
 }
 
-/// Properties and headers that would change what the broker does with the message, in ways that
+/// Properties that would change what the broker does with the message, in ways that
 /// are not built.
 fn check_not_built(properties: &Properties<'_>) -> Result<(), Refusal> {
     let not_built =
@@ -282,17 +351,6 @@ fn check_not_built(properties: &Properties<'_>) -> Result<(), Refusal> {
     }
     if properties.reply_to.is_some_and(|reply_to| reply_to.as_bytes() == b"amq.rabbitmq.reply-to") {
         return not_built("direct reply-to");
-    }
-    let Some(headers) = properties.headers else { return Ok(()) };
-    for name in ["CC", "BCC"] {
-        match headers.find(name) {
-            None => {}
-            Some(Value::Array(_)) => return not_built(&format!("the header '{name}'")),
-            Some(other) => {
-                let reason = format!("{{unacceptable_type_in_header,\"{name}\",{}}}", other.type_name());
-                return Err(Refusal::InvalidMessage(reason));
-            }
-        }
     }
     Ok(())
 }

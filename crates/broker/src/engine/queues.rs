@@ -173,8 +173,9 @@ impl Connection {
         let request = BindingRequest { source, destination, routing_key, arguments: bind.arguments };
         let binding = request.check(&topology)?;
         self.check_access(&vhost, &cell)?;
-        topology.bind(binding);
+        let recalled = self.engine.bind(&mut topology, &binding);
         drop(topology);
+        self.recall(&recalled);
         if !bind.nowait {
             self.say(channel, queue::BindOk {});
         }

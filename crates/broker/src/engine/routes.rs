@@ -7,13 +7,16 @@ use std::{
     sync::Arc,
 };
 
-use leveret_wire::{PublishRoute, ShortStr, Table};
+use leveret_wire::{Properties, PublishRoute, ShortStr};
 use smallvec::smallvec;
 
 use super::{queue_cell::QueueCell, vhost::Vhost};
 use crate::{
     Refusal,
-    model::{death, exchange::RoutingInput, topology::Route},
+    model::{
+        exchange::{CarbonCopies, RoutingInput},
+        topology::Route,
+    },
     planted::{self, Bug},
 };
 
@@ -38,17 +41,19 @@ pub(super) struct RouteCache {
 }
 
 impl RouteCache {
-    /// Where a message goes.
+    /// Where a message without further routing keys goes.
+    #[inline]
     pub(super) fn route(
         &mut self,
         vhost: &Vhost,
         publish: PublishRoute<'_>,
-        headers: Table<'_>,
+        properties: Option<&Properties<'_>>,
+        random: impl Fn() -> u64,
     ) -> Result<&Arc<QueueRoute>, Refusal> {
         if !self.is_kept(self.last, publish) {
             self.last = place(publish);
             if !self.is_kept(self.last, publish) {
-                return self.find(vhost, publish, headers);
+                return self.find(vhost, publish, properties, &random);
             }
         }
         let kept = self.kept[self.last].as_ref().expect("it is kept");
@@ -62,14 +67,16 @@ impl RouteCache {
     }
 
     /// Looks the route up, and keeps it in the last place if it may be kept.
+    #[inline(never)]
     fn find(
         &mut self,
         vhost: &Vhost,
         publish: PublishRoute<'_>,
-        headers: Table<'_>,
+        properties: Option<&Properties<'_>>,
+        random: &dyn Fn() -> u64,
     ) -> Result<&Arc<QueueRoute>, Refusal> {
         let routing_key = publish.routing_key();
-        let input = RoutingInput { routing_key: routing_key.as_bytes(), headers };
+        let input = RoutingInput { routing_key: routing_key.as_bytes(), copies: None, properties, random };
         let (route, by_key) = find_route(vhost, publish.exchange(), input)?;
         let route = Arc::new(route);
         if !by_key {
@@ -80,6 +87,25 @@ impl RouteCache {
         }
         let kept = Kept { octets: publish.as_bytes().into(), route };
         Ok(&self.kept[self.last].insert(kept).route)
+    }
+
+    /// Where a message goes that has further routing keys. What is kept is of no use to it: where
+    /// one key leads nowhere, another may still keep the message from the alternate exchange.
+    pub(super) fn route_copies(
+        vhost: &Vhost,
+        publish: PublishRoute<'_>,
+        properties: &Properties<'_>,
+        copies: CarbonCopies<'_>,
+        random: &dyn Fn() -> u64,
+    ) -> Result<Arc<QueueRoute>, Refusal> {
+        let routing_key = publish.routing_key();
+        let input = RoutingInput {
+            routing_key: routing_key.as_bytes(),
+            copies: Some(copies),
+            properties: Some(properties),
+            random,
+        };
+        find_route(vhost, publish.exchange(), input).map(|(route, _)| Arc::new(route))
     }
 
     /// Forgets all of them, when the connection goes.
@@ -103,7 +129,10 @@ fn find_route(
     input: RoutingInput<'_>,
 ) -> Result<(QueueRoute, bool), Refusal> {
     if exchange.is_empty() {
-        return Ok(default_route(vhost, input.routing_key));
+        return Ok(match input.copies {
+            None => default_route(vhost, input.routing_key),
+            Some(_) => (default_copies_route(vhost, input), false),
+        });
     }
     let topology = vhost.topology.read();
     let found = exchange.to_str().and_then(|name| topology.exchange(name));
@@ -125,10 +154,21 @@ fn default_route(vhost: &Vhost, name: &[u8]) -> (QueueRoute, bool) {
     match str::from_utf8(name).ok().and_then(|name| topology.queue(name)) {
         Some((_, queue)) => {
             let versions = smallvec![(Arc::clone(&queue.liveness), 0)];
-            (Route { queues: vec![Arc::clone(queue)], versions }, true)
+            (Route { queues: vec![Arc::clone(queue)], histories: Vec::new(), versions }, true)
         }
-        None => (Route { queues: Vec::new(), versions: smallvec![] }, false),
+        None => (Route { queues: Vec::new(), histories: Vec::new(), versions: smallvec![] }, false),
     }
+}
+
+/// The queues of those names, each once, however often it is named.
+fn default_copies_route(vhost: &Vhost, input: RoutingInput<'_>) -> QueueRoute {
+    let topology = vhost.topology.read();
+    let named = |name| str::from_utf8(name).ok().and_then(|name| topology.queue(name));
+    let mut found: Vec<_> = input.keys().filter_map(named).collect();
+    found.sort_unstable_by_key(|(id, _)| *id);
+    found.dedup_by_key(|(id, _)| *id);
+    let queues = found.into_iter().map(|(_, queue)| Arc::clone(queue)).collect();
+    Route { queues, histories: Vec::new(), versions: smallvec![] }
 }
 
 /// Where a dead letter goes, by its key and those of its header `CC`; `None` when there is no such
@@ -137,23 +177,15 @@ pub(super) fn route_dead_letter(
     vhost: &Vhost,
     exchange: &str,
     routing_key: &[u8],
-    headers: Table<'_>,
+    properties: &Properties<'_>,
+    random: &dyn Fn() -> u64,
 ) -> Option<QueueRoute> {
-    let mut queues: Vec<Arc<QueueCell>> = Vec::new();
-    let keys = std::iter::once(routing_key).chain(death::copied_keys(headers));
-    for routing_key in keys {
-        let found = if exchange.is_empty() {
-            default_route(vhost, routing_key).0
-        } else {
-            let topology = vhost.topology.read();
-            let (id, _) = topology.exchange(exchange)?;
-            topology.route(id, RoutingInput { routing_key, headers })
-        };
-        for queue in found.queues {
-            if !queues.iter().any(|other| other.serial == queue.serial) {
-                queues.push(queue);
-            }
-        }
+    let copies = CarbonCopies::of(properties);
+    let input = RoutingInput { routing_key, copies, properties: Some(properties), random };
+    if exchange.is_empty() {
+        return Some(default_copies_route(vhost, input));
     }
-    Some(Route { queues, versions: smallvec![] })
+    let topology = vhost.topology.read();
+    let (id, _) = topology.exchange(exchange)?;
+    Some(topology.route(id, input))
 }

@@ -168,7 +168,7 @@ impl Connection {
     }
 
     /// A commit is answered when all of it is done, so it is the one thing without slices.
-    fn flush_publishes_whole(&mut self) {
+    pub(super) fn flush_publishes_whole(&mut self) {
         self.flush_publishes();
         while self.publishes.is_flushing() {
             self.flush_publishes();

@@ -48,9 +48,6 @@ const STREAM_COMPARED: [&str; 5] = [
     "x-initial-cluster-size",
 ];
 
-/// Exchange arguments whose meaning is not built.
-const EXCHANGE_ARGUMENTS_MISSING: [&str; 1] = ["alternate-exchange"];
-
 /// Whose arguments they are, for the texts.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
@@ -98,14 +95,6 @@ impl Owner<'_> {
             None => Ok(()),
         }
     }
-}
-
-/// Checks an exchange's arguments.
-///
-/// # Errors
-/// [`Refusal::InvalidArgument`] when the meaning of one is not built.
-pub fn check_exchange_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    owner.refuse_missing(arguments, &EXCHANGE_ARGUMENTS_MISSING)
 }
 
 /// What a consumer's arguments ask for.
@@ -230,7 +219,9 @@ pub fn flag_difference<T: PartialEq + std::fmt::Display>(current: &T, received: 
     (current != received).then(|| format!("received '{received}' but current is '{current}'"))
 }
 
-fn argument_difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {
+/// `received 'x' but current is 'y'`, when two values of an argument differ.
+#[must_use]
+pub fn argument_difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {
     let described =
         |value: Value<'_>| format!("the value '{}' of type '{}'", value_text(value), value.type_name());
     match (current, received) {
@@ -265,6 +256,20 @@ pub fn value_text(value: Value<'_>) -> String {
         (Value::Void, _) => "undefined".to_owned(),
         (other, _) => format!("{other:?}"),
     }
+}
+
+/// Octets as Erlang shows a term of them: `<<"text">>`, or `<<1,2>>` where not all can be shown.
+#[must_use]
+pub fn erlang_text(octets: &[u8]) -> String {
+    if octets.is_empty() {
+        return "<<>>".to_owned();
+    }
+    if octets.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+        let text = String::from_utf8_lossy(octets).replace('\\', "\\\\").replace('"', "\\\"");
+        return format!("<<\"{text}\">>");
+    }
+    let shown: Vec<_> = octets.iter().map(u8::to_string).collect();
+    format!("<<{}>>", shown.join(","))
 }
 
 #[cfg(test)]

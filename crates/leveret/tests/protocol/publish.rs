@@ -330,14 +330,6 @@ fn properties_without_meaning_here_are_refused() {
     };
     let reply_to = Properties { reply_to: Some("amq.rabbitmq.reply-to".into()), ..Properties::default() };
     check(reply_to, "direct reply-to");
-    for name in ["CC", "BCC"] {
-        let mut octets = vec![u8::try_from(name.len()).expect("a short name")];
-        octets.extend_from_slice(name.as_bytes());
-        octets.extend_from_slice(b"A\0\0\0\x06S\0\0\0\x01k");
-        let headers = leveret_wire::Table::new(&octets).expect("a table of one array");
-        let properties = Properties { headers: Some(headers), ..Properties::default() };
-        check(properties, &format!("the header '{name}'"));
-    }
 }
 
 #[test]
