@@ -72,6 +72,8 @@ pub enum Refusal {
     ExclusiveUse { queue: String, vhost: String },
     #[error("attempt to reuse consumer tag '{0}'")]
     ConsumerTagReused(String),
+    #[error("{0}")]
+    ReplyConsumer(&'static str),
     #[error("unknown delivery tag {0}")]
     UnknownDeliveryTag(u64),
     #[error("cannot switch from tx to confirm mode")]
@@ -146,6 +148,7 @@ impl Refusal {
             | Self::ArgumentOfOtherType { .. }
             | Self::InvalidProperty { .. }
             | Self::ServerNamed { .. }
+            | Self::ReplyConsumer(_)
             | Self::NoPrefetch { .. }
             | Self::InvalidHeadersMatch(_)
             | Self::InvalidBinding(_)

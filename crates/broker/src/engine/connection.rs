@@ -18,6 +18,7 @@ use super::{
     output::Output,
     publish::PublishBatch,
     queue_cell::{QueueCell, Scratch},
+    replies::ReplyConsumer,
     routes::RouteCache,
     settle::SettleBatch,
     sources::{Delivery, SourceId, Sources},
@@ -74,6 +75,7 @@ pub(super) struct ChannelData {
     /// Sources of `basic.get`, one for each queue.
     pub(super) getters: IndexMap<u64, SourceId>,
     pub(super) transaction: Transaction,
+    pub(super) replies: Option<ReplyConsumer>,
 }
 
 /// What lies in the mail beyond what was delivered.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use leveret_wire::{Method, method::basic};
+use leveret_wire::{Method, ShortStr, method::basic};
 
 use super::{
     connection::Connection,
     inbox::{self, Letter},
     queue_cell::QueueCell,
+    replies::REPLY_TO,
     sources::{Delivery, SourceId},
 };
 use crate::{
@@ -24,25 +25,29 @@ const SERVER_TAG_PREFIX: &str = "amq.ctag-";
 
 impl Connection {
     pub(super) fn consume(&mut self, channel: u16, consume: basic::Consume<'_>) -> Result<(), Refusal> {
-        if consume.queue.as_bytes() == b"amq.rabbitmq.reply-to" {
-            return Err(Refusal::NotImplemented(
-                "direct reply-to is not implemented by this broker yet".to_owned(),
-            ));
+        if consume.queue.as_bytes() == REPLY_TO.as_bytes() {
+            let tag = self.consumer_tag(channel, consume.consumer_tag)?;
+            return self.consume_replies(channel, &tag, &consume);
         }
         let queue = self.named_queue(channel, consume.queue)?;
         let owner = Owner { object: "queue", name: &queue.name, vhost: self.vhost_name() };
         let arguments = ConsumerArguments::parse(consume.arguments, queue.queue_type(), owner)?;
-        let tag = match consume.consumer_tag.as_bytes() {
-            b"" => self.engine.random_name(SERVER_TAG_PREFIX).into_bytes(),
-            tag => tag.to_vec(),
-        };
-        if self.channel(channel).data.consumers.contains_key(&*tag) {
-            return Err(Refusal::ConsumerTagReused(consume.consumer_tag.to_string()));
-        }
+        let tag = self.consumer_tag(channel, consume.consumer_tag)?;
         self.check_shared_credit(channel, &queue)?;
         self.check_stream_reader(channel, &queue, consume.no_ack)?;
         self.start_consumer(channel, &queue, &tag, arguments, &consume)?;
         Ok(())
+    }
+
+    /// The tag that the client chose, if it is free on the channel, or one of ours.
+    fn consumer_tag(&mut self, channel: u16, tag: ShortStr<'_>) -> Result<Vec<u8>, Refusal> {
+        if tag.is_empty() {
+            return Ok(self.engine.random_name(SERVER_TAG_PREFIX).into_bytes());
+        }
+        if self.channel(channel).data.consumers.contains_key(tag.as_bytes()) {
+            return Err(Refusal::ConsumerTagReused(tag.to_string()));
+        }
+        Ok(tag.as_bytes().to_vec())
     }
 
     fn check_shared_credit(&mut self, channel: u16, queue: &QueueCell) -> Result<(), Refusal> {
@@ -67,7 +72,7 @@ impl Connection {
         if no_ack { self.refuse_for_stream(queue, "automatic acknowledgement") } else { Ok(()) }
     }
 
-    fn start_consumer(
+    pub(super) fn start_consumer(
         &mut self,
         channel: u16,
         queue: &Arc<QueueCell>,
@@ -97,7 +102,7 @@ impl Connection {
         }
         self.channel(channel).data.consumers.insert(tag.into(), id);
         if !consume.nowait {
-            let consumer_tag = leveret_wire::ShortStr::new(tag).expect("a consumer tag is a short string");
+            let consumer_tag = ShortStr::new(tag).expect("a consumer tag is a short string");
             self.say(channel, basic::ConsumeOk { consumer_tag });
         }
         Ok(())
@@ -107,6 +112,8 @@ impl Connection {
         let consumers = &mut self.channel(channel).data.consumers;
         if let Some(id) = consumers.shift_remove(cancel.consumer_tag.as_bytes()) {
             self.stop_consumer(id);
+            let replies = self.channel(channel).data.replies.take_if(|replies| replies.source == id);
+            self.forget_replies(replies);
         }
         if !cancel.nowait {
             self.say(channel, basic::CancelOk { consumer_tag: cancel.consumer_tag });
@@ -190,7 +197,7 @@ impl Connection {
         let Some(open) = self.session.channel(channel) else { return };
         open.data.consumers.shift_remove(&*tag);
         if notify && !planted::is(Bug::CancelNotSent) {
-            let consumer_tag = leveret_wire::ShortStr::new(&tag).expect("a consumer tag is a short string");
+            let consumer_tag = ShortStr::new(&tag).expect("a consumer tag is a short string");
             self.say(channel, basic::Cancel { consumer_tag, nowait: true });
         }
     }

@@ -115,7 +115,7 @@ impl Connection {
             sent += 1;
             let delivery_tag = if source.no_ack {
                 self.scratch.freed.push(location);
-                channel.unacked.next_tag()
+                if source.is_of_replies { 1 } else { channel.unacked.next_tag() }
             } else {
                 source.unacked += 1;
                 channel.unacked.push(Delivery { location, position, source: run.source, holds_credit })

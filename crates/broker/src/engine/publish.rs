@@ -9,11 +9,13 @@ use leveret_wire::{Properties, method::basic};
 use super::{
     batch::{Batch, Message, Stepped},
     connection::Connection,
+    publish_checks::check_properties,
+    replies,
     routes::{QueueRoute, RouteCache},
 };
 use crate::{
     Location, Now, Refusal,
-    model::{exchange::CarbonCopies, queue_arguments::LIFE_MILLIS_MAX},
+    model::exchange::CarbonCopies,
     planted::{self, Bug},
     session::{ChannelMode, Confirm, Failure, MethodIds, Publish},
 };
@@ -106,10 +108,13 @@ impl Connection {
     fn try_publish(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
         self.check_publish(&publish)?;
         let properties = decode_properties(publish.property_octets)?;
-        if let Some(properties) = &properties
-            && let Some(copies) = CarbonCopies::of(properties)
-        {
-            return self.publish_copies(&publish, properties, copies);
+        if let Some(properties) = &properties {
+            if replies::is_asked_for(properties) {
+                return self.publish_with_reply_to(&publish, properties);
+            }
+            if let Some(copies) = CarbonCopies::of(properties) {
+                return self.publish_copies(&publish, properties, copies);
+            }
         }
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
         let random = || self.engine.random_number();
@@ -128,10 +133,24 @@ impl Connection {
             let delivery_tag = confirms.publish();
             self.publishes.unconfirmed.push(Unconfirmed { channel: publish.channel, delivery_tag, location });
         }
-        if location.is_none() {
+        if location.is_none() || publish.mandatory && replies::is_reply(publish.route) {
             self.unroutable(&publish);
         }
         Ok(())
+    }
+
+    /// Takes a message that is to be answered to this channel, which the answerer is told by a name
+    /// of its own.
+    #[cold]
+    fn publish_with_reply_to(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+    ) -> Result<(), Refusal> {
+        let token = self.reply_token(publish.channel)?;
+        let mut property_octets = Vec::new();
+        Properties { reply_to: Some((&*token).into()), ..*properties }.encode(&mut property_octets);
+        self.try_publish(Publish { property_octets: &property_octets, ..*publish })
     }
 
     /// Takes a message whose headers carry further routing keys.
@@ -326,57 +345,4 @@ fn decode_properties(octets: &[u8]) -> Result<Option<Properties<'_>>, Refusal> {
         return Ok(None);
     }
     Properties::decode(octets).map(Some).map_err(|_| Refusal::BrokenContent)
-}
-
-fn check_properties(properties: &Properties<'_>, user: Option<&str>) -> Result<(), Refusal> {
-    if let Some(claimed) = properties.user_id {
-        let user = user.unwrap_or_default();
-        if claimed.as_bytes() != user.as_bytes() {
-            return Err(Refusal::WrongUserId { claimed: claimed.to_string(), user: user.to_owned() });
-        }
-    }
-    if let Some(delivery_mode) = properties.delivery_mode.filter(|mode| !matches!(mode, 1 | 2)) {
-        return Err(Refusal::InvalidMessage(format!("{{delivery_mode_unknown,{delivery_mode}}}")));
-    }
-    check_not_built(properties)
-}
-
-/// Properties that would change what the broker does with the message, in ways that
-/// are not built.
-fn check_not_built(properties: &Properties<'_>) -> Result<(), Refusal> {
-    let not_built =
-        |what: &str| Err(Refusal::NotImplemented(format!("{what} is not implemented by this broker yet")));
-    if let Some(expiration) = properties.expiration {
-        check_expiration(expiration.as_bytes())?;
-    }
-    if properties.reply_to.is_some_and(|reply_to| reply_to.as_bytes() == b"amq.rabbitmq.reply-to") {
-        return not_built("direct reply-to");
-    }
-    Ok(())
-}
-
-/// A decimal number with or without a sign, and nothing behind it.
-fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
-    let text = String::from_utf8_lossy(expiration).into_owned();
-    match expiration_fault(&text) {
-        None => Ok(()),
-        Some(reason) => Err(Refusal::InvalidExpiration { expiration: text, reason }),
-    }
-}
-
-fn expiration_fault(text: &str) -> Option<String> {
-    let (negative, unsigned) = match text.strip_prefix('-') {
-        Some(unsigned) => (true, unsigned),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let end = unsigned.find(|c: char| !c.is_ascii_digit()).unwrap_or(unsigned.len());
-    let (digits, leftover) = unsigned.split_at(end);
-    let number = if digits.is_empty() { digits } else { digits.trim_start_matches('0') };
-    match digits.parse::<u64>() {
-        _ if digits.is_empty() => Some("no_integer".to_owned()),
-        _ if !leftover.is_empty() => Some(format!("{{leftover_string,{leftover:?}}}")),
-        _ if negative && !number.is_empty() => Some(format!("{{value_negative,-{number}}}")),
-        Ok(millis) if millis <= LIFE_MILLIS_MAX => None,
-        _ => Some(format!("{{value_too_large,{number}}}")),
-    }
 }

@@ -255,6 +255,17 @@ impl QueueCell {
     }
 }
 
+impl QueueCell {
+    /// Ends a queue that stands in no topology, and returns what is left in it.
+    pub(super) fn retire(&self) -> Vec<VecDeque<Location>> {
+        let mut state = self.state.lock();
+        state.dead = true;
+        self.liveness.fetch_add(1, Ordering::Release);
+        state.links.clear();
+        state.queue.drain()
+    }
+}
+
 impl State {
     /// Puts what was assigned into the inboxes, a run for each consumer.
     fn post(&mut self, engine: &Engine, scratch: &mut Scratch) {
@@ -340,7 +351,9 @@ impl Messages for Lookup<'_> {
     }
 
     fn expiration_millis(&self, location: Location) -> Option<u64> {
-        self.property(location, |properties| properties.expiration?.to_str()?.parse().ok())
+        self.property(location, |properties| {
+            properties.expiration?.to_str()?.trim_start_matches(['+', '-']).parse().ok()
+        })
     }
 }
 

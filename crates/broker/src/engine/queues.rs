@@ -10,6 +10,7 @@ use super::{
     declare::{BindingRequest, QueueTopology, RESERVED_PREFIX, find_exchange, refuse_default},
     methods::{name, text},
     queue_cell::{QueueCell, QueueDeclaration, Remains},
+    replies::REPLY_TO,
     vhost::Vhost,
 };
 use crate::{
@@ -27,6 +28,15 @@ const SERVER_NAMED_PREFIX: &str = "amq.gen-";
 impl Connection {
     pub(super) fn declare_queue(&mut self, channel: u16, declare: queue::Declare<'_>) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
+        if declare.queue.as_bytes() == REPLY_TO.as_bytes()
+            || vhost.replies.find(declare.queue.as_bytes()).is_some()
+        {
+            if !declare.nowait {
+                let ok = queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 1 };
+                self.say(channel, ok);
+            }
+            return Ok(());
+        }
         let cell = if declare.passive {
             let cell = find_queue(&vhost, &name(declare.queue)?)?;
             self.check_access(&vhost, &cell)?;

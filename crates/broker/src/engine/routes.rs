@@ -150,11 +150,14 @@ fn find_route(
 /// The default exchange has every queue bound by its name, without bindings of its own. A name
 /// that no queue has is looked up each time, for nothing says when it will have one.
 fn default_route(vhost: &Vhost, name: &[u8]) -> (QueueRoute, bool) {
-    let topology = vhost.topology.read();
-    match str::from_utf8(name).ok().and_then(|name| topology.queue(name)) {
-        Some((_, queue)) => {
+    let found = {
+        let topology = vhost.topology.read();
+        str::from_utf8(name).ok().and_then(|name| topology.queue(name)).map(|(_, queue)| Arc::clone(queue))
+    };
+    match found.or_else(|| vhost.replies.find(name)) {
+        Some(queue) => {
             let versions = smallvec![(Arc::clone(&queue.liveness), 0)];
-            (Route { queues: vec![Arc::clone(queue)], histories: Vec::new(), versions }, true)
+            (Route { queues: vec![queue], histories: Vec::new(), versions }, true)
         }
         None => (Route { queues: Vec::new(), histories: Vec::new(), versions: smallvec![] }, false),
     }

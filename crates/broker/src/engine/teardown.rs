@@ -139,7 +139,8 @@ impl Connection {
         answer: Option<u16>,
     ) {
         let mut teardown = Teardown::new(answer.map_or(Then::Nothing, Then::ChannelCloseOk));
-        if let Some(channel) = channel {
+        if let Some(mut channel) = channel {
+            self.forget_replies(channel.data.replies.take());
             self.transaction_octets -= channel.data.transaction.octets();
             teardown.add_channel(channel);
         }
@@ -150,7 +151,8 @@ impl Connection {
     /// The connection goes with all that it has.
     pub(super) fn tear_down(&mut self, then: Then) {
         let mut teardown = Teardown::new(then);
-        for (_, channel) in self.session.take_channels() {
+        for (_, mut channel) in self.session.take_channels() {
+            self.forget_replies(channel.data.replies.take());
             self.transaction_octets -= channel.data.transaction.octets();
             teardown.add_channel(channel);
         }

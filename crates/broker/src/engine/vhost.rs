@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use super::queue_cell::QueueCell;
+use super::{queue_cell::QueueCell, replies::Replies};
 use crate::{model::topology::Topology, sync::RwLock};
 
 pub(super) struct Vhost {
     pub(super) name: Box<str>,
     pub(super) topology: RwLock<Topology<Arc<QueueCell>>>,
+    pub(super) replies: Replies,
 }
 
 impl Vhost {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.into(), topology: RwLock::new(Topology::new()) }
+        Self { name: name.into(), topology: RwLock::new(Topology::new()), replies: Replies::default() }
     }
 }
