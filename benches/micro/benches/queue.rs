@@ -8,12 +8,40 @@ use leveret_broker::{
     Location,
     model::{
         consumer::ConsumerSettings,
-        queue::{BodyOctets, ConsumerSlot, Effects, Queue, QueueLimits},
+        queue::{ConsumerSlot, Effects, Messages, Queue, QueueSettings},
     },
 };
 
 const BATCH: u32 = 1000;
-const BODY_OCTETS: BodyOctets<'static> = &|_| 16;
+
+/// Messages that are all alike, at a time that stands.
+struct Alike;
+
+impl Messages for Alike {
+    fn now_millis(&self) -> u64 {
+        1
+    }
+
+    fn wall_millis(&self) -> u64 {
+        1
+    }
+
+    fn body_octets(&self, _: Location) -> u64 {
+        16
+    }
+
+    fn priority(&self, _: Location) -> u8 {
+        0
+    }
+
+    fn arrived_millis(&self, _: Location) -> u64 {
+        1
+    }
+
+    fn expiration_millis(&self, _: Location) -> Option<u64> {
+        None
+    }
+}
 
 /// A queue with consumers, and what a batch for it is.
 struct Bench {
@@ -24,11 +52,11 @@ struct Bench {
 
 impl Bench {
     fn new(consumers: usize, no_ack: bool) -> Self {
-        let mut queue = Queue::new(QueueLimits::default());
+        let mut queue = Queue::new(QueueSettings::default(), 1);
         for _ in 0..consumers {
             let settings = ConsumerSettings { no_ack, ..ConsumerSettings::default() };
             let slot = queue.add_consumer(settings).expect("none is exclusive");
-            queue.wake(slot, BODY_OCTETS, &mut Effects::default());
+            queue.wake(slot, &Alike, &mut Effects::default());
         }
         let batch = (0..BATCH as usize).map(|n| Location::new(1, n).of_octets(16)).collect();
         Self { queue, effects: Effects::default(), batch }
@@ -36,7 +64,7 @@ impl Bench {
 
     /// Takes a batch in, and hands it to the consumers.
     fn dispatch(&mut self) {
-        self.queue.enqueue(&self.batch, BODY_OCTETS, &mut self.effects);
+        self.queue.enqueue(&self.batch, &Alike, &mut self.effects);
         self.refill();
     }
 
@@ -47,7 +75,7 @@ impl Bench {
             next += 1;
             if assignment.window > 0 {
                 let slot = assignment.consumer;
-                self.queue.refill(slot, assignment.window, BODY_OCTETS, &mut self.effects);
+                self.queue.refill(slot, assignment.window, &Alike, &mut self.effects);
             }
         }
         assert_eq!((next, self.queue.ready()), (self.batch.len(), 0), "every message is assigned");
@@ -58,7 +86,7 @@ impl Bench {
         for slot in 0..self.queue.consumer_count() {
             let count = self.effects.assigned.iter().filter(|assignment| assignment.consumer == slot).count();
             let count = u32::try_from(count).expect("at most a batch");
-            self.queue.settle(Some(slot), count, BODY_OCTETS, &mut self.effects);
+            self.queue.settle(Some(slot), count, &Alike, &mut self.effects);
         }
         self.clear();
     }
@@ -66,7 +94,7 @@ impl Bench {
     fn settle_one_by_one(&mut self) {
         let slots: Vec<ConsumerSlot> = self.effects.assigned.iter().map(|one| one.consumer).collect();
         for slot in slots {
-            self.queue.settle(Some(slot), 1, BODY_OCTETS, &mut self.effects);
+            self.queue.settle(Some(slot), 1, &Alike, &mut self.effects);
         }
         self.clear();
     }
@@ -75,7 +103,7 @@ impl Bench {
     fn requeue(&mut self) {
         let assigned = std::mem::take(&mut self.effects.assigned);
         let messages = assigned.iter().map(|one| (one.position, one.location));
-        self.queue.requeue(messages, Some(0), BATCH, BODY_OCTETS, &mut self.effects);
+        self.queue.requeue(messages, Some(0), &Alike, &mut self.effects);
         self.refill();
     }
 
