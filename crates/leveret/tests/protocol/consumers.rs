@@ -431,14 +431,3 @@ fn a_priority_is_a_number() {
          got longstr\"",
     );
 }
-
-#[test]
-fn what_consuming_cannot_do_here_is_refused_by_name() {
-    let why = "RabbitMQ knows what it means";
-    let Some(peer) = Peer::leveret(why, |builder| builder) else { return };
-    let mut client = peer.client();
-    client.send(consume_no_ack("amq.rabbitmq.reply-to", "t"));
-    client.expect_connection_close(
-        "540 (60/20) NOT_IMPLEMENTED - direct reply-to is not implemented by this broker yet",
-    );
-}

@@ -21,6 +21,7 @@ mod lives;
 mod misc;
 mod publish;
 mod queues;
+mod replies;
 mod routing;
 mod settle;
 mod streams;

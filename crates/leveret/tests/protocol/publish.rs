@@ -318,21 +318,6 @@ fn bindings_made_between_publishes_take_effect_between_them() {
 }
 
 #[test]
-fn properties_without_meaning_here_are_refused() {
-    let why = "RabbitMQ knows what they mean";
-    let Some(peer) = Peer::leveret(why, |builder| builder) else { return };
-    let check = |properties: Properties<'_>, wanted: &str| {
-        let mut client = peer.client();
-        client.publish(Message { properties, ..message("", "nowhere", "m") });
-        client.expect_connection_close(&format!(
-            "540 (60/40) NOT_IMPLEMENTED - {wanted} is not implemented by this broker yet"
-        ));
-    };
-    let reply_to = Properties { reply_to: Some("amq.rabbitmq.reply-to".into()), ..Properties::default() };
-    check(reply_to, "direct reply-to");
-}
-
-#[test]
 fn malformed_properties_with_meaning_are_refused_in_rabbitmqs_words() {
     let peer = Peer::start();
     let mut client = peer.client();
