@@ -109,6 +109,13 @@ impl Broker {
         self.engine.memory_octets()
     }
 
+    /// Switches the firehose of a virtual host on or off: copies of all messages, published and
+    /// delivered, to its exchange `amq.rabbitmq.trace`. False when there is no such virtual host.
+    #[must_use = "there may be no such virtual host"]
+    pub fn set_tracing(&self, virtual_host: &str, is_on: bool) -> bool {
+        self.engine.set_tracing(virtual_host, is_on)
+    }
+
     /// Closes all connections with reply code 320, waits until they are gone (at most a few
     /// seconds), and stops.
     pub async fn shutdown(mut self) {

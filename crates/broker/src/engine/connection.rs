@@ -6,7 +6,10 @@
 //! Invariant: a group of publishes or acknowledgements is flushed before any other method of the
 //! connection is carried out, and before an error takes effect.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
 
 use indexmap::IndexMap;
 use leveret_wire::{FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, Method, method::connection};
@@ -256,6 +259,11 @@ impl Connection {
             && self.steps_left > 0
     }
 
+    /// Whether copies of all messages go to the trace exchange.
+    pub(super) fn is_traced(&self) -> bool {
+        self.vhost.as_ref().is_some_and(|vhost| vhost.is_traced.load(Ordering::Relaxed))
+    }
+
     /// Whether messages that its steps buried are still to be published anew.
     fn has_dead_letters(&self) -> bool {
         self.undertaker.is_busy() || !self.scratch.dead_letters.is_empty()
@@ -388,6 +396,8 @@ impl Connection {
         let more_dead = self.bury();
         self.answers_wait &= self.output.is_full();
         let more_mail = self.read_mail();
+        // Copies of what was delivered, where that is wanted.
+        self.flush_publishes();
         // Before it may be blocked, which would excuse the silence until now.
         self.look_at_clock();
         self.count_held();

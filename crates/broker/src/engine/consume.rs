@@ -221,7 +221,7 @@ impl Connection {
             self.channel(channel).unacked.push(Delivery { location, position, source, holds_credit: false })
         };
         let remaining = u32::try_from(taken.remaining).unwrap_or(u32::MAX);
-        self.write_get_ok(channel, delivery_tag, &taken, cell.queue_type(), remaining);
+        self.write_get_ok(channel, delivery_tag, &taken, &cell, remaining);
         if get.no_ack {
             self.engine.release([taken.location]);
         }

@@ -3,7 +3,7 @@
 //! Delivery tags are given here, by the connection that owns the channel. Nothing is encoded
 //! while the output is full, so that a peer who does not read costs one output and one window.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use leveret_wire::{
     ContentHeader, FRAME_END, FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, FrameKind, Properties, ReplyCode,
@@ -14,7 +14,9 @@ use super::{
     connection::Connection,
     inbox::{Letter, Run},
     output::{OUTPUT_OCTETS_MAX, Output},
+    queue_cell::QueueCell,
     sources::Delivery,
+    trace::{Tapped, trace_delivery},
 };
 use crate::{
     model::{
@@ -97,6 +99,7 @@ impl Connection {
         if run.messages == 0 {
             return 0;
         }
+        let traced = self.vhost.as_ref().filter(|vhost| vhost.is_traced.load(Ordering::Relaxed));
         let source = self.sources.find(run.source).expect("messages of a source that goes are retracted");
         let channel_id = source.channel;
         let channel = self.session.channel(channel_id).expect("a channel goes with its consumers");
@@ -136,6 +139,17 @@ impl Connection {
                 QueueType::Stream => Some(stream_offset(position)),
             };
             write_with(&mut self.output, channel_id, chunk, &record, extra, frame_max);
+            if let Some(vhost) = traced {
+                let tapped = Tapped {
+                    record: &record,
+                    queue: &source.queue.name,
+                    redelivered: location.redelivered(),
+                    channel: channel_id,
+                    connection: &self.peer.name,
+                    user: self.user.as_deref().unwrap_or_default(),
+                };
+                trace_delivery(&mut self.publishes.batch, vhost, &self.engine, self.now, tapped);
+            }
         }
         // What it holds counts, and releasing looks at the count.
         drop(last_chunk);
@@ -158,7 +172,7 @@ impl Connection {
         channel: u16,
         delivery_tag: u64,
         taken: &Taken,
-        queue_type: QueueType,
+        queue: &QueueCell,
         message_count: u32,
     ) {
         let location = taken.location;
@@ -172,8 +186,19 @@ impl Connection {
             out.extend_from_slice(&message_count.to_be_bytes());
         });
         let frame_max = self.session.tuned().frame_max;
-        let extra = (queue_type == QueueType::Quorum).then(|| delivery_count(taken.position));
+        let extra = (queue.queue_type() == QueueType::Quorum).then(|| delivery_count(taken.position));
         write_with(&mut self.output, channel, &chunk, &record, extra, frame_max);
+        if let Some(vhost) = self.vhost.as_ref().filter(|vhost| vhost.is_traced.load(Ordering::Relaxed)) {
+            let tapped = Tapped {
+                record: &record,
+                queue: &queue.name,
+                redelivered: location.redelivered(),
+                channel,
+                connection: &self.peer.name,
+                user: self.user.as_deref().unwrap_or_default(),
+            };
+            trace_delivery(&mut self.publishes.batch, vhost, &self.engine, self.now, tapped);
+        }
         self.answers_wait |= self.output.is_full();
     }
 

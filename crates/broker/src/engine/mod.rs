@@ -35,6 +35,7 @@ mod settle;
 mod sources;
 mod teardown;
 mod timers;
+mod trace;
 mod transaction;
 mod vhost;
 
@@ -137,6 +138,12 @@ impl Engine {
     #[must_use]
     pub fn is_alarmed(&self) -> bool {
         self.alarm.is_raised()
+    }
+
+    /// Switches the copies to `amq.rabbitmq.trace` on or off in a virtual host; false when there is
+    /// none of that name.
+    pub fn set_tracing(&self, vhost: &str, is_on: bool) -> bool {
+        self.vhost(vhost).map(|vhost| vhost.is_traced.store(is_on, Ordering::Relaxed)).is_some()
     }
 
     /// Closes every connection with 320; those that come later are closed at once.

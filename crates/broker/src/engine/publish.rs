@@ -2,7 +2,7 @@
 //!
 //! Invariant: a publish is confirmed after every queue of its route was stepped.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use leveret_wire::{Properties, method::basic};
 
@@ -122,6 +122,7 @@ impl Connection {
         if let Some(properties) = &properties {
             check_properties(properties, self.user.as_deref())?;
         }
+        let traced = vhost.is_traced.load(Ordering::Relaxed).then(|| Arc::clone(route));
         let channel = self.session.channel(publish.channel).expect("the session found it open");
         if matches!(channel.mode, ChannelMode::Transaction) {
             self.transaction_octets += channel.data.transaction.hold_publish(&publish);
@@ -132,6 +133,9 @@ impl Connection {
         if let ChannelMode::Confirm(confirms) = &mut channel.mode {
             let delivery_tag = confirms.publish();
             self.publishes.unconfirmed.push(Unconfirmed { channel: publish.channel, delivery_tag, location });
+        }
+        if let Some(route) = traced {
+            self.trace_publish(&publish, properties.as_ref(), &route);
         }
         if location.is_none() || publish.mandatory && replies::is_reply(publish.route) {
             self.unroutable(&publish);
@@ -170,6 +174,9 @@ impl Connection {
             return Ok(());
         }
         self.append_copies(publish, properties, copies, &route);
+        if self.is_traced() {
+            self.trace_publish(publish, Some(properties), &route);
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::{
     Refusal,
     model::{
         exchange::{CarbonCopies, RoutingInput},
-        topology::Route,
+        topology::{Route, TRACE_EXCHANGE},
     },
     planted::{self, Bug},
 };
@@ -191,4 +191,13 @@ pub(super) fn route_dead_letter(
     let topology = vhost.topology.read();
     let (id, _) = topology.exchange(exchange)?;
     Some(topology.route(id, input))
+}
+
+/// Where a traced message goes.
+pub(super) fn route_trace(vhost: &Vhost, routing_key: ShortStr<'_>) -> Arc<QueueRoute> {
+    let input =
+        RoutingInput { routing_key: routing_key.as_bytes(), copies: None, properties: None, random: &|| 0 };
+    let topology = vhost.topology.read();
+    let (id, _) = topology.exchange(TRACE_EXCHANGE).expect("nobody may delete a predeclared exchange");
+    Arc::new(topology.route(id, input))
 }

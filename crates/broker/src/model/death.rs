@@ -85,7 +85,7 @@ pub fn is_cycle(headers: Table<'_>, queue: &str) -> bool {
 }
 
 /// The routing keys of a message: its own and those of its header `CC`.
-fn copied_keys(headers: Table<'_>) -> impl Iterator<Item = &[u8]> {
+pub fn copied_keys(headers: Table<'_>) -> impl Iterator<Item = &[u8]> {
     let keys = match headers.find(CC) {
         Some(Value::Array(keys)) => keys,
         _ => Array::EMPTY,

@@ -30,13 +30,17 @@ pub struct QueueId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExchangeId(pub usize);
 
+/// Where copies of all messages go while that is switched on. Nobody else publishes to it.
+pub const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
+
 /// The exchanges that every virtual host has.
-pub const PREDECLARED: [(&str, ExchangeKind); 6] = [
+pub const PREDECLARED: [(&str, ExchangeKind); 7] = [
     ("", ExchangeKind::Direct),
     ("amq.direct", ExchangeKind::Direct),
     ("amq.fanout", ExchangeKind::Fanout),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
+    (TRACE_EXCHANGE, ExchangeKind::Topic),
     ("amq.topic", ExchangeKind::Topic),
 ];
 
@@ -105,7 +109,7 @@ impl<H: Clone> Topology<H> {
                 kind,
                 durable: true,
                 auto_delete: false,
-                internal: false,
+                internal: name == TRACE_EXCHANGE,
                 arguments: TableBuf::new(),
                 settings: ExchangeSettings::default(),
             };

@@ -51,6 +51,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 2047, value_parser = clap::value_parser!(u16).range(1..))]
     channel_max: u16,
 
+    /// Send copies of all messages of this virtual host to its exchange amq.rabbitmq.trace; may be
+    /// given several times
+    #[arg(long, value_name = "VHOST")]
+    trace: Vec<String>,
     /// What to log: error, warn, info, debug, or a filter by module
     #[arg(long, env = "LEVERET_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
@@ -95,6 +99,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let mut stop = Stop::listen(true)?;
         let broker = builder.start().await.map_err(Failure::Listen)?;
         announce(&broker, args.memory_watermark);
+        for vhost in &args.trace {
+            if !broker.set_tracing(vhost, true) {
+                return Err(Failure::Usage(format!("--trace {vhost}: there is no such virtual host")));
+            }
+            tracing::info!("copies of all messages in virtual host {vhost} go to amq.rabbitmq.trace");
+        }
         stop.requested().await;
         tracing::info!("stopping: connections are closed");
         tokio::select! {

@@ -25,4 +25,5 @@ mod replies;
 mod routing;
 mod settle;
 mod streams;
+mod trace;
 mod transactions;
