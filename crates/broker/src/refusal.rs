@@ -72,6 +72,11 @@ pub enum Refusal {
     ExclusiveUse { queue: String, vhost: String },
     #[error("attempt to reuse consumer tag '{0}'")]
     ConsumerTagReused(String),
+    #[error(
+        "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_millis} ms. This \
+         timeout value can be configured, see consumers doc guide to learn more"
+    )]
+    AckTimeout { channel: u16, timeout_millis: u64 },
     #[error("{0}")]
     ReplyConsumer(&'static str),
     #[error("unknown delivery tag {0}")]
@@ -149,6 +154,7 @@ impl Refusal {
             | Self::InvalidProperty { .. }
             | Self::ServerNamed { .. }
             | Self::ReplyConsumer(_)
+            | Self::AckTimeout { .. }
             | Self::NoPrefetch { .. }
             | Self::InvalidHeadersMatch(_)
             | Self::InvalidBinding(_)

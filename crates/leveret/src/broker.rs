@@ -205,6 +205,14 @@ impl BrokerBuilder {
         self
     }
 
+    /// How long a consumer may keep a delivery without settling it before its channel is closed;
+    /// for ever by default.
+    #[must_use]
+    pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
+        self.config.ack_timeout_millis = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
     /// Channels that a connection may have open at a time; 2047 by default.
     #[must_use]
     pub const fn channel_max(mut self, channels: u16) -> Self {

@@ -42,6 +42,8 @@ pub struct Config {
     pub message_octets_max: u64,
     /// Above this many octets of messages publishers are not read from.
     pub memory_watermark_octets: u64,
+    /// How long a consumer may keep a delivery before its channel is closed; `None` is for ever.
+    pub ack_timeout_millis: Option<u64>,
     /// The logins.
     pub users: Vec<User>,
     /// The virtual hosts.
@@ -58,6 +60,7 @@ impl Default for Config {
             heartbeat_seconds: 60,
             message_octets_max: Self::MESSAGE_OCTETS_MAX,
             memory_watermark_octets: u64::MAX,
+            ack_timeout_millis: None,
             users: vec![guest],
             vhosts: vec!["/".into()],
         }

@@ -16,6 +16,7 @@ use leveret_wire::{FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, Method, method::c
 
 use super::{
     ConnectionId, Engine,
+    ack_timeout::DeliveryMarks,
     dead_letters::Undertaker,
     inbox::{Inbox, Mail, Wake},
     output::Output,
@@ -79,6 +80,7 @@ pub(super) struct ChannelData {
     pub(super) getters: IndexMap<u64, SourceId>,
     pub(super) transaction: Transaction,
     pub(super) replies: Option<ReplyConsumer>,
+    pub(super) marks: DeliveryMarks,
 }
 
 /// What lies in the mail beyond what was delivered.
@@ -120,6 +122,8 @@ pub struct Connection {
     pub(super) blocked: bool,
     pub(super) last_heard_millis: u64,
     pub(super) last_sent_millis: u64,
+    /// When to look for deliveries that are kept too long.
+    pub(super) ack_look_millis: u64,
     /// When the socket is closed, whatever the peer does.
     pub(super) drop_at_millis: Option<u64>,
     /// Nothing is said, and the socket stays open until then.
@@ -175,6 +179,7 @@ impl Connection {
             blocked: false,
             last_heard_millis: now.monotonic_millis,
             last_sent_millis: now.monotonic_millis,
+            ack_look_millis: now.monotonic_millis,
             drop_at_millis: Some(now.monotonic_millis + HANDSHAKE_MILLIS_MAX),
             silent: false,
             answers_wait: false,

@@ -218,7 +218,13 @@ impl Connection {
             let source = self.getter(channel, &cell);
             self.sources.of(source).unacked += 1;
             let (location, position) = (taken.location, taken.position);
-            self.channel(channel).unacked.push(Delivery { location, position, source, holds_credit: false })
+            let now = self.now.monotonic_millis;
+            let is_timed = self.engine.config.ack_timeout_millis.is_some();
+            let open = self.channel(channel);
+            if is_timed {
+                open.data.marks.note(open.unacked.last_tag() + 1, now);
+            }
+            open.unacked.push(Delivery { location, position, source, holds_credit: false })
         };
         let remaining = u32::try_from(taken.remaining).unwrap_or(u32::MAX);
         self.write_get_ok(channel, delivery_tag, &taken, &cell, remaining);

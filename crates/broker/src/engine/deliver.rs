@@ -111,6 +111,9 @@ impl Connection {
         }
         let mut last_chunk = LastChunk::default();
         let mut sent = 0;
+        if !source.no_ack && self.engine.config.ack_timeout_millis.is_some() {
+            channel.data.marks.note(channel.unacked.last_tag() + 1, self.now.monotonic_millis);
+        }
         for &Letter { location, position } in letters.iter().take(run.messages.min(budget)) {
             if self.output.is_full() {
                 break;

@@ -6,6 +6,7 @@
 //! memory alarm. Invariant: no thread holds two queues' locks, and none asks for the topology's
 //! while it holds a queue's.
 
+mod ack_timeout;
 mod alarm;
 mod batch;
 mod config;

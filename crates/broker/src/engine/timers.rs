@@ -20,7 +20,7 @@ impl Connection {
             let send = self.last_sent_millis + interval / 2;
             if self.blocked { send } else { send.min(self.last_heard_millis + 2 * interval) }
         });
-        [heartbeat, self.drop_at_millis].into_iter().flatten().min()
+        [heartbeat, self.drop_at_millis, self.next_ack_look_millis()].into_iter().flatten().min()
     }
 
     fn heartbeat_millis(&self) -> Option<u64> {
@@ -54,6 +54,7 @@ impl Connection {
     }
 
     pub(super) fn look_at_clock(&mut self) {
+        self.look_at_acks();
         let now = self.now.monotonic_millis;
         if self.drop_at_millis.is_some_and(|at| at <= now) {
             self.drop_at_millis = None;

@@ -53,7 +53,7 @@ impl<D: Default, T> Channel<D, T> {
         Self { open: false, ..Self::default() }
     }
 
-    pub(super) const fn is_open(&self) -> bool {
+    pub(crate) const fn is_open(&self) -> bool {
         self.open
     }
 

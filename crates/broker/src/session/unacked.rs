@@ -55,6 +55,18 @@ impl<T> Unacked<T> {
         self.live == 0
     }
 
+    /// The tag given last.
+    #[must_use]
+    pub const fn last_tag(&self) -> u64 {
+        self.last_tag
+    }
+
+    /// The tag of the oldest one.
+    #[must_use]
+    pub fn first_tag(&self) -> Option<u64> {
+        self.entries.front().map(|(tag, _)| *tag)
+    }
+
     /// The deliveries in the order of their tags.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.entries.iter_mut().filter_map(|(_, delivery)| delivery.as_mut())

@@ -7,6 +7,7 @@ use std::{
     io::IsTerminal as _,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     path::PathBuf,
+    time::Duration,
 };
 
 use bytesize::ByteSize;
@@ -51,6 +52,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 2047, value_parser = clap::value_parser!(u16).range(1..))]
     channel_max: u16,
 
+    /// Close a channel whose consumers keep a delivery this long without settling it; 0 is never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    consumer_timeout: u32,
     /// Send copies of all messages of this virtual host to its exchange amq.rabbitmq.trace; may be
     /// given several times
     #[arg(long, value_name = "VHOST")]
@@ -145,6 +149,9 @@ fn builder(args: &ServeArgs) -> Result<BrokerBuilder, Failure> {
         .message_octets_max(args.max_message_size.as_u64())
         .heartbeat_seconds(args.heartbeat)
         .channel_max(args.channel_max);
+    if args.consumer_timeout > 0 {
+        builder = builder.consumer_timeout(Duration::from_secs(args.consumer_timeout.into()));
+    }
     for listen in &args.listen {
         builder = listen.0.iter().fold(builder, |builder, address| builder.listen(*address));
     }

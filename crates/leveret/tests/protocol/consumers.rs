@@ -431,3 +431,21 @@ fn a_priority_is_a_number() {
          got longstr\"",
     );
 }
+
+#[test]
+fn a_consumer_that_keeps_deliveries_too_long_loses_its_channel() {
+    let why = "the time is set up by an operator";
+    let timeout = std::time::Duration::from_millis(100);
+    let Some(peer) = Peer::leveret(why, |builder| builder.consumer_timeout(timeout)) else { return };
+    let mut client = peer.client();
+    client.ask(declare("q"), "declare-ok q 0 0");
+    client.ask(consume("q", "c"), "consume-ok c");
+    client.publish(message("", "q", "m"));
+    client.expect("deliver c 1 /q m");
+    client.expect(
+        "channel 406 (0/0) PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: \
+         100 ms. This timeout value can be configured, see consumers doc guide to learn more",
+    );
+    client.reopen();
+    client.ask(passive("q"), "declare-ok q 1 0");
+}
