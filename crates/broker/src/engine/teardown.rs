@@ -230,7 +230,7 @@ impl Connection {
     /// The next consumer may become the active one.
     pub(super) fn let_succeed(&mut self, queue: &QueueCell) {
         queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
-            queue.succeed(messages, effects)
+            queue.succeed(messages, effects);
         });
     }
 
