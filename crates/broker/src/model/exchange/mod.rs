@@ -329,7 +329,7 @@ impl Exchange {
             BindingTable::Direct(table) => input.for_each_key(|key| table.route(key, found)),
             BindingTable::Fanout(set) => set.collect_into(found),
             BindingTable::Topic(table) | BindingTable::RecentHistory(table) => {
-                input.for_each_key(|key| table.route(key, found))
+                input.for_each_key(|key| table.route(key, found));
             }
             BindingTable::Headers(table) => table.route(input.headers(), found),
             BindingTable::Ring(ring) => ring.route(&self.declaration.settings.hash_on, input, found),
