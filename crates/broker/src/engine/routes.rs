@@ -165,12 +165,10 @@ fn default_route(vhost: &Vhost, name: &[u8]) -> (QueueRoute, bool) {
 
 /// The queues of those names, each once, however often it is named.
 fn default_copies_route(vhost: &Vhost, input: RoutingInput<'_>) -> QueueRoute {
-    let topology = vhost.topology.read();
-    let named = |name| str::from_utf8(name).ok().and_then(|name| topology.queue(name));
-    let mut found: Vec<_> = input.keys().filter_map(named).collect();
-    found.sort_unstable_by_key(|(id, _)| *id);
-    found.dedup_by_key(|(id, _)| *id);
-    Route::to_queues(found.into_iter().map(|(_, queue)| Arc::clone(queue)).collect())
+    let mut found: Vec<_> = input.keys().flat_map(|name| default_route(vhost, name).0.queues).collect();
+    found.sort_unstable_by_key(|queue| queue.serial);
+    found.dedup_by_key(|queue| queue.serial);
+    Route::to_queues(found)
 }
 
 /// Where a message goes that the broker itself publishes, by its key and those of its header `CC`;

@@ -22,6 +22,7 @@ use super::{
     },
     found::Found,
 };
+use crate::planted::{self, Bug};
 
 /// A queue within its virtual host; free again once the queue is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -337,7 +338,8 @@ impl<H: Clone> Topology<H> {
                 histories.extend(exchange.history().cloned());
                 let offered_before = found.offered();
                 exchange.route(input, &mut found);
-                if found.offered() == offered_before {
+                let is_chained = next == 1 || !planted::is(Bug::AlternateNotChained);
+                if found.offered() == offered_before && is_chained {
                     found.extend(self.alternate(exchange).map(Destination::Exchange));
                 }
             }
