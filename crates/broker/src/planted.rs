@@ -44,6 +44,10 @@ bugs! {
     RequeueToTail,
     /// A requeued message does not carry the redelivered flag.
     RedeliveredNotSet,
+    /// A message that came to the alternate exchange goes to its alternate no more.
+    AlternateNotChained,
+    /// The header `BCC` goes out with the message.
+    BlindCopyShown,
     /// A route is used though a binding that it rests on is gone.
     StaleRoute,
     /// The last of several acknowledged messages stays in memory.

@@ -133,6 +133,8 @@ pub struct ExchangeShape {
     pub auto_delete: bool,
     /// Takes messages from exchanges only.
     pub internal: bool,
+    /// The exchange for what it has no destination for, which need not be there.
+    pub alternate: Option<&'static str>,
 }
 
 /// What a run is like.
@@ -246,10 +248,14 @@ fn queue_shape(random: &mut Random) -> QueueShape {
     QueueShape { durable: random.percent(50), auto_delete: random.percent(20), arguments }
 }
 
+/// Shared exchanges that may come and go, others, and what leads nowhere.
+const ALTERNATES: [&str; 8] = ["x0", "x1", "x2", "x3", "amq.fanout", "amq.headers", "", "nothing"];
+
 fn exchange_shape(random: &mut Random) -> ExchangeShape {
     ExchangeShape {
         kind: random.pick::<&'static str>(&["direct", "fanout", "topic", "headers"]),
         auto_delete: random.percent(30),
         internal: random.percent(10),
+        alternate: random.percent(40).then(|| *random.pick::<&'static str>(&ALTERNATES)),
     }
 }

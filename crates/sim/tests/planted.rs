@@ -43,6 +43,8 @@ planted! {
     a_marker_lost: MarkerLost;
     a_requeue_to_the_tail: RequeueToTail;
     a_redelivered_flag_not_set: RedeliveredNotSet;
+    an_alternate_not_chained: AlternateNotChained;
+    a_blind_copy_shown: BlindCopyShown;
     a_stale_route: StaleRoute;
     a_reference_leaked: ReferenceLeaked;
     a_reference_released_twice: ReferenceReleasedTwice;

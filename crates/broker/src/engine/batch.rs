@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Location,
-    model::exchange::{History, is_remembered},
+    model::exchange::{Delay, History, is_remembered},
     store::{LogBatch, OpenChunk, Record},
 };
 
@@ -50,6 +50,8 @@ pub(super) struct Batch {
     groups: Groups,
     /// Messages that are remembered as well.
     remembered: Vec<(Arc<History>, Location)>,
+    /// Messages that are to wait somewhere, with the time when they are due.
+    delayed: Vec<(u64, Delay, Location)>,
     /// Which queue comes next, once the messages are in the log.
     cursor: Option<Cursor>,
 }
@@ -79,11 +81,8 @@ impl Batch {
         route: &Arc<QueueRoute>,
         octets_left: usize,
     ) -> Option<Location> {
-        if route.queues.is_empty() && route.histories.is_empty() {
-            return None;
-        }
-        let histories = if route.histories.is_empty() { &[][..] } else { remembering(message, route) };
-        let references = route.queues.len() + histories.len();
+        let held = if route.has_holders() { Held::of(message, route) } else { Held::default() };
+        let references = route.queues.len() + held.histories.len() + held.delays.len();
         if references == 0 {
             return None;
         }
@@ -95,10 +94,18 @@ impl Batch {
             |chunk: &mut Vec<u8>| Record::append(chunk, arrived_millis, octets, property_octets, body);
         self.log.append(references, buffer, write);
         let location = self.groups.add(route, record_octets, expires);
-        if !histories.is_empty() {
-            self.remembered.extend(histories.iter().map(|history| (Arc::clone(history), location)));
+        if held.is_empty() {
+            return Some(location);
         }
-        (!route.queues.is_empty()).then_some(location)
+        self.hold(held, arrived_millis, location);
+        (!route.queues.is_empty() || !held.delays.is_empty()).then_some(location)
+    }
+
+    #[cold]
+    fn hold(&mut self, held: Held<'_>, arrived_millis: u64, location: Location) {
+        self.remembered.extend(held.histories.iter().map(|history| (Arc::clone(history), location)));
+        let due = |delay: &Delay| (arrived_millis + delay.millis, delay.clone(), location);
+        self.delayed.extend(held.delays.iter().map(due));
     }
 
     /// Puts the messages into the log. The message at place 0 has the location returned, and
@@ -112,6 +119,11 @@ impl Batch {
         self.groups.place(first);
         for (history, location) in self.remembered.drain(..) {
             history.keep(location.behind(first));
+        }
+        for (due_millis, delay, location) in self.delayed.drain(..) {
+            if engine.delays.hold(due_millis, location.behind(first), delay.at) {
+                engine.deadlines.wake();
+            }
         }
         engine.alarm.grown();
         Some(first)
@@ -149,11 +161,24 @@ impl Batch {
     }
 }
 
-/// The histories that are to have the message.
-#[cold]
-fn remembering<'r>(message: &Message<'_>, route: &'r QueueRoute) -> &'r [Arc<History>] {
-    let properties = Properties::decode(message.property_octets).unwrap_or_default();
-    if is_remembered(&properties) { &route.histories } else { &[] }
+/// What beside queues is to hold a message.
+#[derive(Clone, Copy, Default)]
+struct Held<'r> {
+    histories: &'r [Arc<History>],
+    delays: &'r [Delay],
+}
+
+impl<'r> Held<'r> {
+    const fn is_empty(&self) -> bool {
+        self.histories.is_empty() && self.delays.is_empty()
+    }
+
+    #[cold]
+    fn of(message: &Message<'_>, route: &'r QueueRoute) -> Self {
+        let properties = Properties::decode(message.property_octets).unwrap_or_default();
+        let histories = if is_remembered(&properties) { &route.histories[..] } else { &[] };
+        Self { histories, delays: &route.delays }
+    }
 }
 
 fn enqueue(engine: &Engine, scratch: &mut Scratch, queue: &QueueCell, batch: &[Location]) -> Option<Stepped> {

@@ -12,7 +12,7 @@ use super::{
     Engine,
     batch::{Batch, Message},
     queue_cell::{QueueCell, Scratch},
-    routes::{QueueRoute, route_dead_letter},
+    routes::{QueueRoute, route_from},
 };
 use crate::{
     Location, Now,
@@ -103,7 +103,7 @@ impl Undertaker {
         let key = ShortStr::new(key).expect("a routing key is a short string");
         let properties = Properties { headers: Some(headers.as_table()), expiration: None, ..properties };
         let random = || engine.random_number();
-        let routed = route_dead_letter(&vhost, &target.exchange, key.as_bytes(), &properties, &random);
+        let routed = route_from(&vhost, &target.exchange, key.as_bytes(), &properties, &random);
         let Some(route) = routed else { return };
         let route = without_cycles(route, headers.as_table());
         let mut property_octets = Vec::new();

@@ -10,7 +10,7 @@ use crate::{
     model::{
         arguments::{Owner, argument_difference, flag_difference, inequivalent},
         binding::{Binding, Destination},
-        exchange::{ALTERNATE, Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings},
+        exchange::{ALTERNATE, DelayedAt, Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings},
         topology::{ExchangeId, Topology},
     },
 };
@@ -40,7 +40,7 @@ impl BindingRequest<'_> {
 
     /// The binding, if its source takes such arguments.
     pub(super) fn check(&self, topology: &QueueTopology) -> Result<Binding, Refusal> {
-        let kind = topology.exchange_of(self.source).declaration.kind;
+        let kind = topology.exchange_of(self.source).routing_kind();
         kind.check_binding(self.routing_key, self.arguments)?;
         Ok(self.binding())
     }
@@ -171,10 +171,13 @@ fn declare_actively(
                 arguments: TableBuf::from(declare.arguments),
                 settings: ExchangeSettings::parse(kind, declare.arguments, owner)?,
             };
-            let history_messages_max = declaration.settings.history_messages_max;
+            let ExchangeSettings { history_messages_max, delayed_kind, .. } = declaration.settings;
             let id = topology.add_exchange(name, declaration);
             if let Some(messages_max) = history_messages_max {
                 topology.remember_in(id, engine.new_history(messages_max));
+            }
+            if delayed_kind.is_some() {
+                topology.delay_at(id, DelayedAt { vhost: vhost.name.clone(), exchange: name.into() });
             }
             Ok(())
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     Engine,
     dead_letters::Undertaker,
+    delays::Resumption,
     inbox::Wake,
     queue_cell::{QueueCell, Scratch},
 };
@@ -25,6 +26,7 @@ pub struct House {
     engine: Arc<Engine>,
     scratch: Scratch,
     undertaker: Undertaker,
+    resumption: Resumption,
     frees: super::teardown::Frees,
 }
 
@@ -37,6 +39,7 @@ impl House {
             engine: Arc::clone(engine),
             scratch: Scratch::default(),
             undertaker: Undertaker::default(),
+            resumption: Resumption::default(),
             frees: super::teardown::Frees::default(),
         }
     }
@@ -44,7 +47,8 @@ impl House {
     /// When to call [`House::advance`] though nothing happened, by the monotonic clock.
     #[must_use]
     pub fn next_deadline_millis(&self) -> Option<u64> {
-        self.engine.deadlines.next_millis()
+        let times = [self.engine.deadlines.next_millis(), self.engine.delays.next_millis()];
+        times.into_iter().flatten().min()
     }
 
     /// Does what is due. True when there is more to do at once.
@@ -56,11 +60,12 @@ impl House {
             };
             self.look_at(&queue, at_millis);
         }
+        let delayed = self.resumption.work(&self.engine, &mut self.scratch, now, TURN_APPENDS_MAX);
         let more = self.undertaker.work(&self.engine, &mut self.scratch, now, TURN_APPENDS_MAX);
         let mut budget = TURN_FREES_MAX;
         self.frees.run(&self.engine, &mut budget);
         let due = self.next_deadline_millis().is_some_and(|at| at <= now.monotonic_millis);
-        more || due || !self.frees.is_empty()
+        more || delayed || due || !self.frees.is_empty()
     }
 
     fn look_at(&mut self, queue: &Arc<QueueCell>, at_millis: u64) {

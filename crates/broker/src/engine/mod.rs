@@ -17,6 +17,7 @@ mod crossing_tests;
 mod dead_letters;
 mod deadlines;
 mod declare;
+mod delays;
 mod deliver;
 mod groups;
 mod history;
@@ -48,7 +49,7 @@ use std::sync::{
 use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
 
-use self::{alarm::MemoryAlarm, deadlines::Deadlines, inbox::Inbox, vhost::Vhost};
+use self::{alarm::MemoryAlarm, deadlines::Deadlines, delays::Delays, inbox::Inbox, vhost::Vhost};
 pub use self::{
     config::{Config, User},
     connection::{Connection, Peer, Reading},
@@ -74,6 +75,7 @@ pub struct Engine {
     log: MessageLog,
     alarm: MemoryAlarm,
     deadlines: Deadlines,
+    delays: Delays,
     vhosts: RwLock<IndexMap<Box<str>, Arc<Vhost>>>,
     entropy: Mutex<Box<dyn Entropy>>,
     connections: Mutex<IndexMap<ConnectionId, Arc<Inbox>>>,
@@ -96,6 +98,7 @@ impl Engine {
             log: MessageLog::new(octets.clone()),
             alarm: MemoryAlarm::new(config.memory_watermark_octets, octets),
             deadlines: Deadlines::default(),
+            delays: Delays::default(),
             vhosts: RwLock::new(vhosts),
             entropy: Mutex::new(entropy),
             connections: Mutex::default(),

@@ -157,26 +157,23 @@ fn default_route(vhost: &Vhost, name: &[u8]) -> (QueueRoute, bool) {
     match found.or_else(|| vhost.replies.find(name)) {
         Some(queue) => {
             let versions = smallvec![(Arc::clone(&queue.liveness), 0)];
-            (Route { queues: vec![queue], histories: Vec::new(), versions }, true)
+            (Route { versions, ..Route::to_queues(vec![queue]) }, true)
         }
-        None => (Route { queues: Vec::new(), histories: Vec::new(), versions: smallvec![] }, false),
+        None => (Route::to_queues(Vec::new()), false),
     }
 }
 
 /// The queues of those names, each once, however often it is named.
 fn default_copies_route(vhost: &Vhost, input: RoutingInput<'_>) -> QueueRoute {
-    let topology = vhost.topology.read();
-    let named = |name| str::from_utf8(name).ok().and_then(|name| topology.queue(name));
-    let mut found: Vec<_> = input.keys().filter_map(named).collect();
-    found.sort_unstable_by_key(|(id, _)| *id);
-    found.dedup_by_key(|(id, _)| *id);
-    let queues = found.into_iter().map(|(_, queue)| Arc::clone(queue)).collect();
-    Route { queues, histories: Vec::new(), versions: smallvec![] }
+    let mut found: Vec<_> = input.keys().flat_map(|name| default_route(vhost, name).0.queues).collect();
+    found.sort_unstable_by_key(|queue| queue.serial);
+    found.dedup_by_key(|queue| queue.serial);
+    Route::to_queues(found)
 }
 
-/// Where a dead letter goes, by its key and those of its header `CC`; `None` when there is no such
-/// exchange. An internal one takes it too.
-pub(super) fn route_dead_letter(
+/// Where a message goes that the broker itself publishes, by its key and those of its header `CC`;
+/// `None` when there is no such exchange. An internal one takes it too.
+pub(super) fn route_from(
     vhost: &Vhost,
     exchange: &str,
     routing_key: &[u8],

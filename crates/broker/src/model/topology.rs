@@ -17,10 +17,12 @@ use smallvec::SmallVec;
 use super::{
     binding::{Binding, Destination},
     exchange::{
-        Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings, History, RoutingInput, Version,
+        Delay, DelayedAt, Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings, History,
+        RoutingInput, Version,
     },
     found::Found,
 };
+use crate::planted::{self, Bug};
 
 /// A queue within its virtual host; free again once the queue is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,11 +53,25 @@ pub struct Route<H> {
     pub queues: Vec<H>,
     /// What exchanges on the way remember.
     pub histories: Vec<Arc<History>>,
+    /// Where the message has to wait before it goes on.
+    pub delays: Vec<Delay>,
     /// The versions that held when the route was made.
     pub versions: SmallVec<[(Version, u64); 1]>,
 }
 
 impl<H> Route<H> {
+    /// A route to these queues that rests on nothing.
+    #[must_use]
+    pub fn to_queues(queues: Vec<H>) -> Self {
+        Self { queues, histories: Vec::new(), delays: Vec::new(), versions: SmallVec::new() }
+    }
+
+    /// Whether something beside queues holds the message.
+    #[must_use]
+    pub const fn has_holders(&self) -> bool {
+        !self.histories.is_empty() || !self.delays.is_empty()
+    }
+
     /// Whether nothing that the route rests on has changed.
     #[must_use]
     pub fn is_current(&self) -> bool {
@@ -235,6 +251,11 @@ impl<H: Clone> Topology<H> {
         self.exchanges[id.0].exchange.remember_in(history);
     }
 
+    /// Makes messages with a delay wait at an exchange.
+    pub fn delay_at(&mut self, id: ExchangeId, at: DelayedAt) {
+        self.exchanges[id.0].exchange.delay_at(at);
+    }
+
     /// Adds a binding; false when it is there.
     pub fn bind(&mut self, binding: Binding) -> bool {
         let binding = Arc::new(binding);
@@ -307,17 +328,22 @@ impl<H: Clone> Topology<H> {
     pub fn route(&self, from: ExchangeId, input: RoutingInput<'_>) -> Route<H> {
         let mut found = Found::default();
         found.insert(Destination::Exchange(from));
-        let (mut versions, mut histories) = (SmallVec::new(), Vec::new());
+        let (mut versions, mut histories, mut delays) = (SmallVec::new(), Vec::new(), Vec::new());
         let mut next = 0;
         while let Some(destination) = found.get(next) {
             next += 1;
             if let Destination::Exchange(id) = destination {
                 let exchange = &self.exchanges[id.0].exchange;
                 versions.push((Arc::clone(exchange.version()), exchange.version().load(Ordering::Acquire)));
+                if let Some(delay) = exchange.delay(input) {
+                    delays.push(delay);
+                    continue;
+                }
                 histories.extend(exchange.history().cloned());
                 let offered_before = found.offered();
                 exchange.route(input, &mut found);
-                if found.offered() == offered_before {
+                let is_chained = next == 1 || !planted::is(Bug::AlternateNotChained);
+                if found.offered() == offered_before && is_chained {
                     found.extend(self.alternate(exchange).map(Destination::Exchange));
                 }
             }
@@ -326,7 +352,7 @@ impl<H: Clone> Topology<H> {
             Destination::Queue(id) => Some(self.queues[id.0].handle.clone()),
             Destination::Exchange(_) => None,
         });
-        Route { queues: queues.collect(), histories, versions }
+        Route { queues: queues.collect(), histories, delays, versions }
     }
 
     /// Where a message of the past goes by a new binding of an exchange that remembers; `None` when
@@ -340,7 +366,7 @@ impl<H: Clone> Topology<H> {
             Destination::Exchange(id) => self.route(id, input),
             Destination::Queue(id) => {
                 let queues = vec![self.queues[id.0].handle.clone()];
-                Route { queues, histories: Vec::new(), versions: SmallVec::new() }
+                Route::to_queues(queues)
             }
         })
     }

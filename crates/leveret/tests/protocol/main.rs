@@ -9,6 +9,7 @@ mod support;
 
 mod alarm;
 mod consumers;
+mod delays;
 mod differential;
 mod endings;
 mod errors;

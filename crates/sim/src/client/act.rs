@@ -1,7 +1,7 @@
 //! What a client does on its own account: the choice, and publishing.
 
 use leveret_wire::{
-    ContentHeader, FrameKind, Properties, ShortStr, TableBuf, Value,
+    ArrayBuf, ContentHeader, FrameKind, Properties, ShortStr, TableBuf, Value,
     method::{access, basic, channel, confirm, connection, tx},
     write_body_frames, write_frame,
 };
@@ -107,7 +107,8 @@ impl Client {
                 key = self.key(plan);
             }
             let octets = self.random.size(plan.body_octets_max);
-            self.publish(number, &exchange, &key, mandatory, octets);
+            let headers = self.headers_with_copies();
+            self.publish_with(number, (&exchange, &key), mandatory, headers.as_ref(), octets);
         }
     }
 
@@ -131,7 +132,7 @@ impl Client {
         (*self.random.pick(&KEYS)).to_owned()
     }
 
-    /// Publishes a message of so many octets.
+    /// Publishes a message of so many octets that goes by one key.
     pub fn publish(
         &mut self,
         number: u16,
@@ -140,15 +141,26 @@ impl Client {
         mandatory: bool,
         octets: usize,
     ) {
+        let headers = self.headers();
+        self.publish_with(number, (exchange, routing_key), mandatory, headers.as_ref(), octets);
+    }
+
+    fn publish_with(
+        &mut self,
+        number: u16,
+        (exchange, routing_key): (&str, &str),
+        mandatory: bool,
+        headers: Option<&TableBuf>,
+        octets: usize,
+    ) {
         self.messages += 1;
         let id = u64::from(self.number) << 32 | u64::from(self.messages);
         let (exchange, routing_key) = (ShortStr::from(exchange), ShortStr::from(routing_key));
         let method = basic::Publish { exchange, routing_key, mandatory, ..Default::default() };
         self.say(number, method);
-        let headers = self.headers();
         let properties = Properties {
             timestamp: Some(id),
-            headers: headers.as_ref().map(TableBuf::as_table),
+            headers: headers.map(TableBuf::as_table),
             delivery_mode: self.random.percent(40).then_some(2),
             user_id: self.random.percent(10).then_some("guest".into()),
             ..Properties::default()
@@ -166,6 +178,32 @@ impl Client {
             }
             headers
         })
+    }
+
+    fn headers_with_copies(&mut self) -> Option<TableBuf> {
+        let mut headers = self.headers()?;
+        for name in ["CC", "BCC"] {
+            if self.random.percent(25) {
+                self.push_copies(&mut headers, name);
+            }
+        }
+        Some(headers)
+    }
+
+    /// Further routing keys, now and then among what is none.
+    fn push_copies(&mut self, headers: &mut TableBuf, name: &str) {
+        if self.random.percent(1) {
+            return headers.push(name, Value::LongStr(b"a"));
+        }
+        let mut keys = ArrayBuf::new();
+        for _ in 0..self.random.below(3) {
+            match self.random.below(6) {
+                0 => keys.push(Value::I32(1)),
+                1 | 2 => keys.push(Value::LongStr(format!("q{}", self.random.below(4)).as_bytes())),
+                _ => keys.push(Value::LongStr(self.random.pick(&KEYS).as_bytes())),
+            }
+        }
+        headers.push(name, Value::Array(keys.as_array()));
     }
 
     /// A content whose body is told apart from others by its octets.

@@ -104,6 +104,10 @@ impl Client {
         let shape = &plan.exchanges[n];
         let odd = self.random.percent(2);
         let name = format!("x{n}");
+        let mut arguments = TableBuf::new();
+        if let Some(alternate) = shape.alternate.filter(|_| !self.random.percent(2)) {
+            arguments.push("alternate-exchange", Value::LongStr(alternate.as_bytes()));
+        }
         let declare = exchange::Declare {
             exchange: (&*name).into(),
             kind: shape.kind.into(),
@@ -112,6 +116,7 @@ impl Client {
             auto_delete: shape.auto_delete,
             internal: shape.internal,
             nowait: self.random.percent(20),
+            arguments: arguments.as_table(),
             ..Default::default()
         };
         self.say(number, declare);

@@ -215,7 +215,10 @@ impl Channel {
         // A body that grows may have twice the room that it needs.
         let begun = self.begun.as_ref().map_or(0, |begun| 2 * begun.body.len() + HELD_OCTETS_MAX);
         let held = |held: &HeldPublish| {
-            held.message.body.len() + held.message.property_octets.len() + HELD_OCTETS_MAX
+            held.message.body.len()
+                + held.message.property_octets.len()
+                + held.message.hidden_octets
+                + HELD_OCTETS_MAX
         };
         let transacted = match &self.mode {
             Mode::Transaction { publishes, .. } => publishes.iter().map(held).sum(),

@@ -40,6 +40,23 @@ struct Exchange {
     durable: bool,
     auto_delete: bool,
     internal: bool,
+    alternate: Option<Vec<u8>>,
+}
+
+impl Exchange {
+    fn declared(kind: Kind, declare: &exchange::Declare<'_>) -> Self {
+        let alternate = match declare.arguments.find("alternate-exchange") {
+            Some(Value::LongStr(name)) => Some(name.to_vec()),
+            _ => None,
+        };
+        Self {
+            kind,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            alternate,
+        }
+    }
 }
 
 /// All exchanges and bindings.
@@ -81,16 +98,25 @@ impl Exchanges {
     }
 
     /// The queues that a message goes to. Each exchange is passed once.
-    pub(super) fn route(&self, from: &str, routing_key: &[u8], headers: Table<'_>) -> Destinations {
+    pub(super) fn route<'m>(&'m self, from: &'m str, keys: &[Vec<u8>], headers: Table<'_>) -> Destinations {
         let mut queues = BTreeSet::new();
         let mut passed = BTreeSet::from([from]);
         let mut next = vec![from];
         while let Some(source) = next.pop() {
             let Some(kind) = self.kind(source) else { continue };
-            let wanting = self.bindings.iter().filter(|binding| {
-                binding.source == source
-                    && kind.wants(&binding.key, binding.arguments.as_table(), routing_key, headers)
-            });
+            let wants = |binding: &Binding, key: &[u8]| {
+                kind.wants(&binding.key, binding.arguments.as_table(), key, headers)
+            };
+            let wanting: Vec<_> = self
+                .bindings
+                .iter()
+                .filter(|binding| binding.source == source && keys.iter().any(|key| wants(binding, key)))
+                .collect();
+            if let Some(alternate) = self.alternate(source).filter(|_| wanting.is_empty())
+                && passed.insert(alternate)
+            {
+                next.push(alternate);
+            }
             for binding in wanting {
                 match &binding.destination {
                     Destination::Queue(queue) => drop(queues.insert(*queue)),
@@ -100,6 +126,11 @@ impl Exchanges {
             }
         }
         queues
+    }
+
+    fn alternate(&self, name: &str) -> Option<&str> {
+        let alternate = self.declared.get(name)?.alternate.as_deref()?;
+        std::str::from_utf8(alternate).ok()
     }
 
     fn bind(&mut self, binding: Binding) {
@@ -164,25 +195,22 @@ impl Model {
         }
         let new = !declare.passive && !self.exchanges.exists(name);
         if let Some(kind) = Kind::named(declare.kind.as_bytes()).filter(|_| new) {
-            let (durable, auto_delete, internal) = (declare.durable, declare.auto_delete, declare.internal);
-            let exchange = Exchange { kind, durable, auto_delete, internal };
-            self.exchanges.declared.insert(name.to_owned(), exchange);
+            self.exchanges.declared.insert(name.to_owned(), Exchange::declared(kind, &declare));
         }
         Ok(())
     }
 
     fn judge_declare(&self, name: &str, kind: Kind, declare: &exchange::Declare<'_>) -> Verdict {
-        let asked = Exchange {
-            kind,
-            durable: declare.durable,
-            auto_delete: declare.auto_delete,
-            internal: declare.internal,
-        };
+        let asked = Exchange::declared(kind, declare);
         let predeclared = PREDECLARED.iter().find(|(other, _)| *other == name);
         let current = match predeclared {
-            Some((_, kind)) => {
-                Some(Exchange { kind: *kind, durable: true, auto_delete: false, internal: false })
-            }
+            Some((_, kind)) => Some(Exchange {
+                kind: *kind,
+                durable: true,
+                auto_delete: false,
+                internal: false,
+                alternate: None,
+            }),
             None => self.exchanges.declared.get(name).cloned(),
         };
         Verdict::unless(&[

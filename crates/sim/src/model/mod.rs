@@ -70,7 +70,12 @@ struct Message {
     id: u64,
     exchange: Vec<u8>,
     routing_key: Vec<u8>,
+    /// That one, and those of `CC` and `BCC`.
+    keys: Vec<Vec<u8>>,
+    /// As receivers see them.
     property_octets: Vec<u8>,
+    /// Octets that receivers do not see.
+    hidden_octets: usize,
     body: Vec<u8>,
 }
 

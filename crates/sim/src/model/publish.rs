@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use leveret_wire::{Properties, ReplyCode, Table, method::basic};
+use leveret_wire::{Properties, ReplyCode, Table, TableBuf, Value, method::basic};
 
 use super::{
     ChannelKey, ConnectionKey, Destinations, Message, Model, Shared,
@@ -21,11 +21,14 @@ impl Model {
         }
         self.published(turn);
         let property_octets = begun.property_octets.expect("the content is whole");
+        let (keys, shown) = copies(&begun.routing_key, &property_octets);
         let message = Rc::new(Message {
             id: message_id(&property_octets)?,
             exchange: begun.exchange,
             routing_key: begun.routing_key,
-            property_octets,
+            keys,
+            hidden_octets: property_octets.len() - shown.len(),
+            property_octets: shown,
             body: begun.body,
         });
         let mandatory = begun.mandatory;
@@ -52,7 +55,7 @@ impl Model {
             (begun.body_octets > self.limits.message_octets_max, ReplyCode::PreconditionFailed),
             (!self.exchanges.exists(exchange), ReplyCode::NotFound),
             (self.exchanges.is_internal(exchange), ReplyCode::AccessRefused),
-            (wrong_user || unknown_mode, ReplyCode::PreconditionFailed),
+            (wrong_user || unknown_mode || has_wrong_copies(&properties), ReplyCode::PreconditionFailed),
             (properties.expiration.is_some(), ReplyCode::NotImplemented),
         ])
     }
@@ -93,10 +96,10 @@ impl Model {
         let headers = properties.headers.unwrap_or(Table::EMPTY);
         let exchange = std::str::from_utf8(&message.exchange).unwrap_or_default();
         if exchange.is_empty() {
-            let name = std::str::from_utf8(&message.routing_key).unwrap_or_default();
-            return self.queue_names.get(name).copied().into_iter().collect();
+            let names = message.keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
+            return names.filter_map(|name| self.queue_names.get(name).copied()).collect();
         }
-        self.exchanges.route(exchange, &message.routing_key, headers)
+        self.exchanges.route(exchange, &message.keys, headers)
     }
 
     /// A message comes back.
@@ -136,6 +139,35 @@ impl Model {
             queue.expecting.remove(&key);
         }
     }
+}
+
+fn has_wrong_copies(properties: &Properties<'_>) -> bool {
+    let headers = properties.headers.unwrap_or(Table::EMPTY);
+    ["CC", "BCC"].iter().any(|name| !matches!(headers.find(name), None | Some(Value::Array(_))))
+}
+
+/// All routing keys of a message, and its properties without `BCC`.
+fn copies(routing_key: &[u8], property_octets: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let mut keys = vec![routing_key.to_vec()];
+    let properties = Properties::decode(property_octets).unwrap_or_default();
+    let headers = properties.headers.unwrap_or(Table::EMPTY);
+    for name in ["CC", "BCC"] {
+        let Some(Value::Array(values)) = headers.find(name) else { continue };
+        keys.extend(values.iter().filter_map(|value| match value {
+            Value::LongStr(key) => Some(key.to_vec()),
+            _ => None,
+        }));
+    }
+    if headers.find("BCC").is_none() {
+        return (keys, property_octets.to_vec());
+    }
+    let mut shown = TableBuf::new();
+    for (name, value) in headers.iter().filter(|(name, _)| name.as_bytes() != b"BCC") {
+        shown.push_field(name, value);
+    }
+    let mut octets = Vec::new();
+    Properties { headers: Some(shown.as_table()), ..properties }.encode(&mut octets);
+    (keys, octets)
 }
 
 /// Clients number their messages in the property that is meant for a time.

@@ -3,6 +3,7 @@
 //! One file a type. Knows keys, headers and destinations; never queues' contents.
 
 pub mod consistent_hash;
+mod delay;
 pub mod direct;
 mod hash;
 pub mod headers;
@@ -23,6 +24,7 @@ use leveret_wire::{ShortStr, Table, TableBuf};
 
 pub use self::{
     consistent_hash::HashOn,
+    delay::{DELAY_MILLIS_MAX, Delay, DelayQueue, DelayedAt, delay_millis, waited},
     input::{CarbonCopies, RoutingInput},
     recent_history::{History, is_remembered},
     settings::{ALTERNATE, ExchangeSettings},
@@ -55,6 +57,8 @@ pub enum ExchangeKind {
     Random,
     /// New bindings get the last messages.
     RecentHistory,
+    /// Messages wait, and go on by another type.
+    Delayed,
 }
 
 impl ExchangeKind {
@@ -70,6 +74,7 @@ impl ExchangeKind {
             b"x-modulus-hash" => Some(Self::ModulusHash),
             b"x-random" => Some(Self::Random),
             b"x-recent-history" => Some(Self::RecentHistory),
+            b"x-delayed-message" => Some(Self::Delayed),
             _ => None,
         }
     }
@@ -98,6 +103,7 @@ impl fmt::Display for ExchangeKind {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::RecentHistory => "x-recent-history",
+            Self::Delayed => "x-delayed-message",
         })
     }
 }
@@ -136,6 +142,7 @@ pub struct Exchange {
     /// Exchanges that bindings lead on to; few, where bindings to queues may be many.
     onward: DestinationSet,
     history: Option<Arc<History>>,
+    delayed_at: Option<Arc<DelayedAt>>,
 }
 
 #[derive(Debug)]
@@ -152,20 +159,27 @@ enum BindingTable {
     RecentHistory(TopicTable),
 }
 
+impl BindingTable {
+    /// An empty one. A delayed exchange has that of the type which it routes by.
+    fn new(kind: ExchangeKind) -> Self {
+        match kind {
+            ExchangeKind::Direct => Self::Direct(DirectTable::default()),
+            ExchangeKind::Fanout | ExchangeKind::Delayed => Self::Fanout(DestinationSet::default()),
+            ExchangeKind::Topic => Self::Topic(TopicTable::default()),
+            ExchangeKind::Headers => Self::Headers(HeadersTable::default()),
+            ExchangeKind::ConsistentHash => Self::Ring(Ring::default()),
+            ExchangeKind::ModulusHash => Self::ModulusHash,
+            ExchangeKind::Random => Self::Random,
+            ExchangeKind::RecentHistory => Self::RecentHistory(TopicTable::default()),
+        }
+    }
+}
+
 impl Exchange {
     /// An exchange without bindings.
     #[must_use]
     pub fn new(name: &str, declaration: ExchangeDeclaration) -> Self {
-        let table = match declaration.kind {
-            ExchangeKind::Direct => BindingTable::Direct(DirectTable::default()),
-            ExchangeKind::Fanout => BindingTable::Fanout(DestinationSet::default()),
-            ExchangeKind::Topic => BindingTable::Topic(TopicTable::default()),
-            ExchangeKind::Headers => BindingTable::Headers(HeadersTable::default()),
-            ExchangeKind::ConsistentHash => BindingTable::Ring(Ring::default()),
-            ExchangeKind::ModulusHash => BindingTable::ModulusHash,
-            ExchangeKind::Random => BindingTable::Random,
-            ExchangeKind::RecentHistory => BindingTable::RecentHistory(TopicTable::default()),
-        };
+        let table = BindingTable::new(declaration.settings.delayed_kind.unwrap_or(declaration.kind));
         Self {
             name: name.into(),
             declaration,
@@ -174,6 +188,7 @@ impl Exchange {
             bindings: IndexSet::new(),
             onward: DestinationSet::default(),
             history: None,
+            delayed_at: None,
         }
     }
 
@@ -181,6 +196,25 @@ impl Exchange {
     pub fn remember_in(&mut self, history: Arc<History>) {
         self.history = Some(history);
         self.touch();
+    }
+
+    /// Makes messages with a delay wait there.
+    pub fn delay_at(&mut self, at: DelayedAt) {
+        self.delayed_at = Some(Arc::new(at));
+        self.touch();
+    }
+
+    /// The delay that a message is to have before it is routed here.
+    #[must_use]
+    pub fn delay(&self, input: RoutingInput<'_>) -> Option<Delay> {
+        let at = self.delayed_at.as_ref()?;
+        delay_millis(input.headers()).map(|millis| Delay { at: Arc::clone(at), millis })
+    }
+
+    /// The type that messages are routed by.
+    #[must_use]
+    pub fn routing_kind(&self) -> ExchangeKind {
+        self.declaration.settings.delayed_kind.unwrap_or(self.declaration.kind)
     }
 
     /// What it remembers, if it does.
@@ -270,7 +304,7 @@ impl Exchange {
     #[must_use]
     pub fn routes_by_key(&self) -> bool {
         match self.declaration.kind {
-            ExchangeKind::Headers | ExchangeKind::Random => false,
+            ExchangeKind::Headers | ExchangeKind::Random | ExchangeKind::Delayed => false,
             ExchangeKind::ConsistentHash => self.declaration.settings.hash_on == HashOn::RoutingKey,
             ExchangeKind::Direct
             | ExchangeKind::Fanout
@@ -295,7 +329,7 @@ impl Exchange {
             BindingTable::Direct(table) => input.for_each_key(|key| table.route(key, found)),
             BindingTable::Fanout(set) => set.collect_into(found),
             BindingTable::Topic(table) | BindingTable::RecentHistory(table) => {
-                input.for_each_key(|key| table.route(key, found))
+                input.for_each_key(|key| table.route(key, found));
             }
             BindingTable::Headers(table) => table.route(input.headers(), found),
             BindingTable::Ring(ring) => ring.route(&self.declaration.settings.hash_on, input, found),

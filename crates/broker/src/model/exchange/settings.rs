@@ -5,7 +5,7 @@
 
 use leveret_wire::{Table, Value};
 
-use super::{ExchangeKind, HashOn, recent_history};
+use super::{ExchangeKind, HashOn, delay, recent_history};
 use crate::{model::arguments::Owner, refusal::Refusal};
 
 /// The argument that names an exchange for what is not routed.
@@ -20,6 +20,8 @@ pub struct ExchangeSettings {
     pub hash_on: HashOn,
     /// How many messages are remembered, by an exchange that does.
     pub history_messages_max: Option<usize>,
+    /// The type that a delayed message is routed by.
+    pub delayed_kind: Option<ExchangeKind>,
 }
 
 impl ExchangeSettings {
@@ -33,6 +35,11 @@ impl ExchangeSettings {
             Some(Value::LongStr(name)) => Some(name.into()),
             Some(other) => return Err(owner.wrong_type(ALTERNATE, other)),
         };
+        let delayed_kind = match kind {
+            ExchangeKind::Delayed => Some(delay::parse_type(arguments)?),
+            _ => None,
+        };
+        let kind = delayed_kind.unwrap_or(kind);
         let hash_on = match kind {
             ExchangeKind::ConsistentHash => HashOn::parse(arguments, owner)?,
             _ => HashOn::default(),
@@ -41,7 +48,7 @@ impl ExchangeSettings {
             ExchangeKind::RecentHistory => Some(recent_history::parse_length(arguments)?),
             _ => None,
         };
-        Ok(Self { alternate, hash_on, history_messages_max })
+        Ok(Self { alternate, hash_on, history_messages_max, delayed_kind })
     }
 }
 
