@@ -27,7 +27,9 @@ pub enum HashingAlgorithm {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PasswordHashError {
     /// Too weak to be taken.
-    #[error("passwords hashed with MD5 are not taken: give this user a new password in RabbitMQ and export again")]
+    #[error(
+        "passwords hashed with MD5 are not taken: give this user a new password in RabbitMQ and export again"
+    )]
     Md5,
     /// Of no algorithm that is known.
     #[error("hashing algorithm '{0}' is not known: it is rabbit_password_hashing_sha256 or _sha512")]

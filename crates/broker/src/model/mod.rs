@@ -10,5 +10,6 @@ pub mod consumer;
 pub mod destinations;
 pub mod exchange;
 pub mod found;
+pub mod policy;
 pub mod queue;
 pub mod topology;
