@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod definitions;
 pub mod engine;
 mod location;
 pub mod model;

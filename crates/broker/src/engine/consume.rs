@@ -28,6 +28,9 @@ impl Connection {
                 "direct reply-to is not implemented by this broker yet".to_owned(),
             ));
         }
+        if self.channel(channel).data.consumers.contains_key(consume.consumer_tag.as_bytes()) {
+            return Err(Refusal::ConsumerTagReused(consume.consumer_tag.to_string()));
+        }
         let queue = self.named_queue(channel, consume.queue)?;
         let owner = Owner { object: "queue", name: &queue.name, vhost: self.vhost_name() };
         check_consumer_arguments(consume.arguments, owner)?;
@@ -35,9 +38,6 @@ impl Connection {
             b"" => self.engine.random_name(SERVER_TAG_PREFIX).into_bytes(),
             tag => tag.to_vec(),
         };
-        if self.channel(channel).data.consumers.contains_key(&*tag) {
-            return Err(Refusal::ConsumerTagReused(consume.consumer_tag.to_string()));
-        }
         self.check_shared_credit(channel, &queue)?;
         self.start_consumer(channel, &queue, &tag, &consume)?;
         Ok(())

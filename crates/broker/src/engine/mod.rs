@@ -6,6 +6,7 @@
 //! memory alarm. Invariant: no thread holds two queues' locks, and none asks for the topology's
 //! while it holds a queue's.
 
+mod admission;
 mod alarm;
 mod config;
 mod connection;
@@ -14,12 +15,15 @@ mod consume;
 mod crossing_tests;
 mod declare;
 mod deliver;
+mod export;
 mod groups;
+mod import;
 mod inbox;
 mod lifecycle;
 mod login;
 mod methods;
 mod output;
+mod permissions;
 mod publish;
 mod queue_cell;
 mod queues;
@@ -39,14 +43,14 @@ use std::sync::{
 use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
 
-use self::{alarm::MemoryAlarm, inbox::Inbox, vhost::Vhost};
+use self::{admission::Account, alarm::MemoryAlarm, inbox::Inbox, vhost::Vhost};
 pub use self::{
-    config::{Config, User},
+    config::Config,
     connection::{Connection, Peer, Reading},
     inbox::Wake,
     output::Output,
 };
-use crate::{OctetCount, store::MessageLog};
+use crate::{OctetCount, definitions::DefinitionError, store::MessageLog};
 
 /// Where random octets come from: the operating system, or a seed.
 pub trait Entropy: Send {
@@ -63,6 +67,8 @@ pub struct Engine {
     config: Config,
     log: MessageLog,
     alarm: MemoryAlarm,
+    cluster_name: Option<Box<str>>,
+    accounts: IndexMap<Box<str>, Arc<Account>>,
     vhosts: RwLock<IndexMap<Box<str>, Arc<Vhost>>>,
     entropy: Mutex<Box<dyn Entropy>>,
     connections: Mutex<IndexMap<ConnectionId, Arc<Inbox>>>,
@@ -73,27 +79,40 @@ pub struct Engine {
 
 impl Engine {
     /// A broker without connections.
+    ///
+    /// # Panics
+    /// When the configuration's definitions do not fit together, see [`Engine::open`].
     #[must_use]
     pub fn new(config: Config, entropy: Box<dyn Entropy>) -> Arc<Self> {
-        let vhosts = config
-            .vhosts
-            .iter()
-            .map(|name| (name.clone(), Arc::new(Vhost::new(name))))
-            .collect::<IndexMap<_, _>>();
+        Self::open(config, entropy).unwrap_or_else(|error| panic!("definitions: {error}"))
+    }
+
+    /// A broker without connections, with all that its configuration's definitions list.
+    ///
+    /// # Errors
+    /// [`DefinitionError`] for the first of them that names what is not there, or that a client
+    /// could not declare either.
+    pub fn open(mut config: Config, entropy: Box<dyn Entropy>) -> Result<Arc<Self>, DefinitionError> {
+        let definitions = std::mem::take(&mut config.definitions);
         let octets = OctetCount::default();
-        Arc::new(Self {
+        let engine = Self {
             log: MessageLog::new(octets.clone()),
             alarm: MemoryAlarm::new(config.memory_watermark_octets, octets),
-            vhosts: RwLock::new(vhosts),
+            cluster_name: definitions.cluster_name.clone(),
+            accounts: import::accounts(&definitions)?,
+            vhosts: RwLock::new(import::vhosts(&definitions)?),
             entropy: Mutex::new(entropy),
             connections: Mutex::default(),
             last_id: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             config,
-        })
+        };
+        engine.import(&definitions)?;
+        Ok(Arc::new(engine))
     }
 
-    /// How it was set up.
+    /// How it was set up. The definitions are taken from it by now: [`Engine::definitions`] has
+    /// those of now.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
@@ -143,6 +162,15 @@ impl Engine {
 
     fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn account(&self, name: &str) -> Option<Arc<Account>> {
+        self.accounts.get(name).cloned()
+    }
+
+    /// What `connection.start` calls the cluster.
+    fn cluster_name(&self) -> &str {
+        self.cluster_name.as_deref().unwrap_or("leveret")
     }
 
     fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {

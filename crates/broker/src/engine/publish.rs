@@ -119,10 +119,12 @@ impl Connection {
         self.check_publish(&publish)?;
         let properties = decode_properties(publish.property_octets)?;
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
+        let grants = self.grants.as_mut().expect("channels are open in a virtual host");
         let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
-        let route = self.routes.route(vhost, publish.route, headers)?;
+        let route = self.routes.route(vhost, grants, publish.route, headers)?;
         if let Some(properties) = &properties {
-            check_properties(properties, self.user.as_deref())?;
+            let user = self.user.as_deref().filter(|_| !grants.is_impersonator);
+            check_properties(properties, user)?;
         }
         let channel = self.session.channel(publish.channel).expect("the session found it open");
         if matches!(channel.mode, ChannelMode::Transaction) {
@@ -156,8 +158,9 @@ impl Connection {
     pub(super) fn publish_committed(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
         let properties = decode_properties(publish.property_octets)?;
+        let grants = self.grants.as_mut().expect("channels are open in a virtual host");
         let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
-        let route = self.routes.route(vhost, publish.route, headers)?;
+        let route = self.routes.route(vhost, grants, publish.route, headers)?;
         if self.publishes.append(&self.engine, &publish, route, self.input_left).is_none() {
             self.unroutable(&publish);
         }
@@ -302,9 +305,9 @@ fn decode_properties(octets: &[u8]) -> Result<Option<Properties<'_>>, Refusal> {
     Properties::decode(octets).map(Some).map_err(|_| Refusal::BrokenContent)
 }
 
+/// Checks what a message says of itself; `user` is the only one whose name it may carry.
 fn check_properties(properties: &Properties<'_>, user: Option<&str>) -> Result<(), Refusal> {
-    if let Some(claimed) = properties.user_id {
-        let user = user.unwrap_or_default();
+    if let (Some(claimed), Some(user)) = (properties.user_id, user) {
         if claimed.as_bytes() != user.as_bytes() {
             return Err(Refusal::WrongUserId { claimed: claimed.to_string(), user: user.to_owned() });
         }

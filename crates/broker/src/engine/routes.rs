@@ -1,6 +1,7 @@
 //! Routes, kept by exchange and key for as long as they hold.
 //!
-//! Invariant: a kept route is used only while every version that it rests on stands.
+//! Whether the user may publish there is asked when a route is looked up, and a route that is
+//! kept may be used. Invariant: a kept route is used only while every version that it rests on stands.
 
 use std::{
     hash::{DefaultHasher, Hasher as _},
@@ -10,10 +11,13 @@ use std::{
 use leveret_wire::{PublishRoute, ShortStr, Table};
 use smallvec::smallvec;
 
-use super::{queue_cell::QueueCell, vhost::Vhost};
+use super::{permissions::Grants, queue_cell::QueueCell, vhost::Vhost};
 use crate::{
     Refusal,
-    model::{exchange::RoutingInput, topology::Route},
+    model::{
+        exchange::{ExchangeKind, RoutingInput},
+        topology::Route,
+    },
     planted::{self, Bug},
 };
 
@@ -38,17 +42,18 @@ pub(super) struct RouteCache {
 }
 
 impl RouteCache {
-    /// Where a message goes.
+    /// Where a message goes, if it may be published.
     pub(super) fn route(
         &mut self,
         vhost: &Vhost,
+        grants: &mut Grants,
         publish: PublishRoute<'_>,
         headers: Table<'_>,
     ) -> Result<&Arc<QueueRoute>, Refusal> {
         if !self.is_kept(self.last, publish) {
             self.last = place(publish);
             if !self.is_kept(self.last, publish) {
-                return self.find(vhost, publish, headers);
+                return self.find(vhost, grants, publish, headers);
             }
         }
         let kept = self.kept[self.last].as_ref().expect("it is kept");
@@ -65,12 +70,13 @@ impl RouteCache {
     fn find(
         &mut self,
         vhost: &Vhost,
+        grants: &mut Grants,
         publish: PublishRoute<'_>,
         headers: Table<'_>,
     ) -> Result<&Arc<QueueRoute>, Refusal> {
         let routing_key = publish.routing_key();
         let input = RoutingInput { routing_key: routing_key.as_bytes(), headers };
-        let (route, by_key) = find_route(vhost, publish.exchange(), input)?;
+        let (route, by_key) = find_route(vhost, grants, publish.exchange(), input)?;
         let route = Arc::new(route);
         if !by_key {
             return Ok(self.passing.insert(route));
@@ -99,9 +105,11 @@ fn place(publish: PublishRoute<'_>) -> usize {
 /// The route, and whether it depends on the key alone.
 fn find_route(
     vhost: &Vhost,
+    grants: &mut Grants,
     exchange: ShortStr<'_>,
     input: RoutingInput<'_>,
 ) -> Result<(QueueRoute, bool), Refusal> {
+    grants.check_publish(exchange)?;
     if exchange.is_empty() {
         return Ok(default_route(vhost, input.routing_key));
     }
@@ -113,6 +121,9 @@ fn find_route(
     if exchange.declaration.internal {
         let exchange = exchange.name.to_string();
         return Err(Refusal::InternalExchange { exchange, vhost: vhost.name.to_string() });
+    }
+    if exchange.declaration.kind == ExchangeKind::Topic {
+        grants.check_publish_key(&exchange.name, input.routing_key)?;
     }
     let by_key = topology.routes_by_key(id);
     Ok((topology.route(id, input), by_key))

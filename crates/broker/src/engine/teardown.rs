@@ -229,7 +229,10 @@ impl Connection {
                 self.say(0, connection::CloseOk {});
                 self.end();
             }
-            Then::End => self.session.end(),
+            Then::End => {
+                self.session.end();
+                self.places = None;
+            }
         }
     }
 

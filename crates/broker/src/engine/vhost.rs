@@ -1,17 +1,40 @@
-//! A virtual host: a name and a map of its own.
+//! A virtual host: a name, a map of its own, and who may do what in it.
 
 use std::sync::Arc;
 
-use super::queue_cell::QueueCell;
-use crate::{model::topology::Topology, sync::RwLock};
+use indexmap::IndexMap;
+
+use super::{admission::Places, queue_cell::QueueCell};
+use crate::{
+    access::Permission,
+    definitions::{TopicPermissionDefinition, VhostDefinition},
+    model::{policy::Policies, topology::Topology},
+    sync::RwLock,
+};
 
 pub(super) struct Vhost {
     pub(super) name: Box<str>,
+    pub(super) definition: VhostDefinition,
+    pub(super) policies: Policies,
+    /// By the names of users; who is not in it may not open the virtual host.
+    pub(super) permissions: IndexMap<Box<str>, Arc<Permission>>,
+    /// For topic exchanges where not every key may be used.
+    pub(super) topic_permissions: Vec<TopicPermissionDefinition>,
+    pub(super) connections: Places,
     pub(super) topology: RwLock<Topology<Arc<QueueCell>>>,
 }
 
 impl Vhost {
-    pub(super) fn new(name: &str) -> Self {
-        Self { name: name.into(), topology: RwLock::new(Topology::new()) }
+    /// A virtual host that nobody may open yet.
+    pub(super) fn new(definition: VhostDefinition) -> Self {
+        Self {
+            name: definition.name.clone(),
+            definition,
+            policies: Policies::default(),
+            permissions: IndexMap::new(),
+            topic_permissions: Vec::new(),
+            connections: Places::default(),
+            topology: RwLock::new(Topology::new()),
+        }
     }
 }

@@ -99,6 +99,21 @@ impl ApplyTo {
 }
 
 impl QueueKind {
+    const NAMES: [(Self, &'static str); 3] =
+        [(Self::Classic, "classic"), (Self::Quorum, "quorum"), (Self::Stream, "stream")];
+
+    /// The type of that name in `x-queue-type`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+
+    /// The same back.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).expect("each has a name").1
+    }
+
     /// Keys that a queue of this type does not know. A policy with one of them does not apply to
     /// it at all.
     fn knows(self, key: &str) -> bool {
