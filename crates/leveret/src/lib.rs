@@ -57,11 +57,13 @@
 mod broker;
 mod clock;
 mod connection;
+mod definitions;
 mod listener;
 pub mod memory;
 mod read_buffer;
 
 pub use broker::{Broker, BrokerBuilder, StartError};
+pub use definitions::{DefinitionError, Definitions, DefinitionsError};
 
 /// Compiles the README's Rust with the documentation's tests.
 #[cfg(doctest)]

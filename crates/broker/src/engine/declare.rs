@@ -174,7 +174,6 @@ pub(super) fn declare_actively(
     let owner = Owner { object: "exchange", name, vhost: &vhost.name };
     refuse_default(name)?;
     permit(Operation::Configure, Resource::Exchange(name))?;
-    check_exchange_arguments(declare.arguments, owner)?;
     let declaration = ExchangeDeclaration {
         kind,
         durable: declare.durable,
@@ -184,7 +183,10 @@ pub(super) fn declare_actively(
     };
     let mut topology = vhost.topology.write();
     match topology.exchange(name) {
-        Some((_, exchange)) => check_equivalence(exchange, &declaration, owner),
+        Some((_, exchange)) => {
+            check_exchange_arguments(declare.arguments, owner)?;
+            check_equivalence(exchange, &declaration, owner)
+        }
         None if name.starts_with(RESERVED_PREFIX) => {
             Err(Refusal::ReservedName { kind: "exchange", name: name.to_owned() })
         }
@@ -193,6 +195,7 @@ pub(super) fn declare_actively(
                 permit(Operation::Read, Resource::Exchange(name))?;
                 permit(Operation::Write, Resource::Exchange(alternate))?;
             }
+            check_exchange_arguments(declare.arguments, owner)?;
             topology.add_exchange(name, declaration);
             Ok(())
         }

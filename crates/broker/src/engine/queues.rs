@@ -74,9 +74,9 @@ impl Connection {
         };
         let owner = Owner { object: "queue", name: &name, vhost: &vhost.name };
         self.grants().check(Operation::Configure, Resource::Queue(&name))?;
-        refuse_missing_arguments(declare.arguments, owner)?;
         let mut topology = vhost.topology.write();
         if let Some((_, cell)) = topology.queue(&name) {
+            refuse_missing_arguments(declare.arguments, owner)?;
             self.check_equivalence(cell, declare, owner)?;
             return Ok(Arc::clone(cell));
         }
@@ -85,6 +85,7 @@ impl Connection {
             self.grants().check(Operation::Read, Resource::Queue(&name))?;
             self.grants().check(Operation::Write, Resource::Exchange(exchange))?;
         }
+        refuse_missing_arguments(declare.arguments, owner)?;
         let declaration = queue_declaration(declare, Some(self.id), owner)?;
         let exclusive = declaration.owner.is_some();
         let cell = QueueCell::new(self.engine.next_id(), &name, declaration);

@@ -17,6 +17,7 @@ mod frames;
 mod handshake;
 mod heartbeats;
 mod misc;
+mod permissions;
 mod publish;
 mod queues;
 mod settle;
