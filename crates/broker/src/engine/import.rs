@@ -68,6 +68,9 @@ pub(super) fn vhosts(definitions: &Definitions) -> Result<Vhosts, DefinitionErro
     for vhost in vhosts.values_mut() {
         vhost.policies = policies(definitions, &vhost.name);
     }
+    if !definitions.policies.is_empty() {
+        tracing::warn!("policies are read, and apply to nothing in this version yet");
+    }
     for policy in &definitions.policies {
         if !vhosts.contains_key(&policy.vhost) {
             let object = format!("policy '{}'", policy.policy.name);
