@@ -4,7 +4,6 @@
 //! them, so the difference of their counts is what messages cost. The octets of a read are as
 //! many as a socket brings under load. Invariant: every message comes out, and is counted.
 
-mod client;
 mod scenario;
 
 use clap::Parser;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use leveret_broker::engine::{Config, Engine};
+use leveret_path::client::{Client, Zeros, ack, publish, read_of};
 use leveret_wire::method::{basic, confirm, queue};
-
-use crate::client::{Client, Zeros, ack, publish};
 
 /// Octets that a read brings under load.
 const READ_OCTETS: usize = 128 * 1024;
@@ -110,18 +109,9 @@ impl Flow {
     }
 }
 
-/// Publishes, one after the other, until a read is full; and how many it holds.
+/// A read full of these publishes, and how many it holds.
 fn read(publishes: &[Vec<u8>]) -> (Vec<u8>, usize) {
-    let mut octets = Vec::new();
-    let mut count = 0;
-    for publish in publishes.iter().cycle() {
-        if octets.len() + publish.len() > READ_OCTETS {
-            break;
-        }
-        octets.extend_from_slice(publish);
-        count += 1;
-    }
-    (octets, count)
+    read_of(publishes, READ_OCTETS)
 }
 
 /// A consumer of a queue that is declared, and for several queues bound to a fanout.

@@ -1,26 +1,27 @@
 //! Where a message lives: the eight octets that a queue holds for it.
 //!
 //! ```text
-//!   63            62      59 58        28 27          0
-//!   +-------------+----------+-----------+------------+
-//!   | redelivered |   size   |   chunk   |   number   |
-//!   +-------------+----------+-----------+------------+
-//!       1 bit       4 bits      31 bits     28 bits
+//!   63            62        61      58 57        27 26          0
+//!   +-------------+---------+----------+-----------+------------+
+//!   | redelivered | expires |   size   |   chunk   |   number   |
+//!   +-------------+---------+----------+-----------+------------+
+//!       1 bit        1 bit     4 bits     31 bits     27 bits
 //! ```
 
 use std::fmt;
 
 /// A message in the log, as a chunk's slot and its number in the chunk, roughly how large it is,
-/// and whether it was delivered before. A number stays true when the chunk is rewritten without
+/// whether it has a life of its own, and whether it was delivered before. A number stays true when the chunk is rewritten without
 /// its dead messages, so nobody who holds a location has to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location(u64);
 
-const NUMBER_BITS: u32 = 28;
+const NUMBER_BITS: u32 = 27;
 const CHUNK_BITS: u32 = 31;
 const SIZE_BITS: u32 = 4;
 const SIZE_SHIFT: u32 = NUMBER_BITS + CHUNK_BITS;
 const SIZE_MASK: u64 = ((1 << SIZE_BITS) - 1) << SIZE_SHIFT;
+const EXPIRES: u64 = 1 << 62;
 const REDELIVERED: u64 = 1 << 63;
 
 impl Location {
@@ -48,7 +49,7 @@ impl Location {
 
     /// The message's number in its chunk.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "28 bits fit")]
+    #[allow(clippy::cast_possible_truncation, reason = "27 bits fit")]
     pub const fn number(self) -> usize {
         (self.0 & ((1 << NUMBER_BITS) - 1)) as usize
     }
@@ -78,7 +79,20 @@ impl Location {
     /// The same message, this many numbers on from `first`.
     #[must_use]
     pub fn behind(self, first: Self) -> Self {
-        Self(first.plus(self.number()).0 & !SIZE_MASK | self.0 & SIZE_MASK)
+        const KEPT: u64 = SIZE_MASK | EXPIRES;
+        Self(first.plus(self.number()).0 & !KEPT | self.0 & KEPT)
+    }
+
+    /// The same message, with the property `expiration` or without it.
+    #[must_use]
+    pub const fn expiring(self, expires: bool) -> Self {
+        if expires { Self(self.0 | EXPIRES) } else { self }
+    }
+
+    /// Whether the message has the property `expiration`.
+    #[must_use]
+    pub const fn expires(self) -> bool {
+        self.0 & EXPIRES != 0
     }
 
     /// Whether the message was delivered before.
@@ -116,7 +130,8 @@ mod tests {
                 );
                 let again = location.of_octets(1 << 20).as_redelivered();
                 assert_eq!((again.chunk(), again.number(), again.redelivered()), (chunk, number, true));
-                assert_eq!(again.size_kibibytes(), 1024);
+                assert_eq!((again.size_kibibytes(), again.expires()), (1024, false));
+                assert!(again.expiring(true).expires());
             }
         }
     }
@@ -126,7 +141,8 @@ mod tests {
         let check = |octets, kibibytes| {
             let location = Location::new(1, 2).of_octets(octets);
             assert_eq!(location.size_kibibytes(), kibibytes, "{octets} octets");
-            let placed = location.behind(Location::new(7, 10));
+            let placed = location.expiring(true).behind(Location::new(7, 10));
+            assert!(placed.expires());
             assert_eq!((placed.chunk(), placed.number(), placed.size_kibibytes()), (7, 12, kibibytes));
         };
         check(0, 1);

@@ -23,6 +23,11 @@ pub enum Refusal {
          declaration."
     )]
     LockedQueue { queue: String, vhost: String },
+    #[error(
+        "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not supported \
+         by quorum queues with single active consumer"
+    )]
+    SingleActiveGet { queue: String, vhost: String },
     #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
     ReservedName { kind: &'static str, name: String },
     #[error("access to {object} '{name}' in vhost '{vhost}' refused for user '{user}'")]
@@ -43,14 +48,28 @@ pub enum Refusal {
     Inequivalent { argument: String, object: &'static str, name: String, vhost: String, difference: String },
     #[error("invalid arg '{argument}' for {object} '{name}' in vhost '{vhost}': {reason}")]
     InvalidArgument { argument: String, object: &'static str, name: String, vhost: String, reason: String },
+    #[error("invalid type '{type_name}' for arg '{argument}' in {object} '{name}' in vhost '{vhost}'")]
+    ArgumentType {
+        argument: String,
+        type_name: &'static str,
+        object: &'static str,
+        name: String,
+        vhost: String,
+    },
     #[error("invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {queue_type}")]
     ArgumentOfOtherType { argument: &'static str, queue: String, vhost: String, queue_type: &'static str },
     #[error("invalid property '{property}' for queue '{queue}' in vhost '{vhost}'")]
     InvalidProperty { property: &'static str, queue: String, vhost: String },
-    #[error("Cannot declare a server-named queue for type rabbit_quorum_queue")]
-    ServerNamedQuorum,
+    #[error("Cannot declare a server-named queue for type {queue_type}")]
+    ServerNamed { queue_type: &'static str },
+    #[error("consumer prefetch count is not set for 'queue '{queue}' in vhost '{vhost}''")]
+    NoPrefetch { queue: String, vhost: String },
     #[error("{0}")]
     InvalidHeadersMatch(String),
+    #[error("{0}")]
+    InvalidBinding(String),
+    #[error("{0}")]
+    InvalidExchangeArgument(String),
     #[error("{object} '{name}' in vhost '{vhost}' in use")]
     InUse { object: &'static str, name: String, vhost: String },
     #[error("queue '{queue}' in vhost '{vhost}' not empty")]
@@ -59,6 +78,8 @@ pub enum Refusal {
     ExclusiveUse { queue: String, vhost: String },
     #[error("attempt to reuse consumer tag '{0}'")]
     ConsumerTagReused(String),
+    #[error("{0}")]
+    ReplyConsumer(&'static str),
     #[error("unknown delivery tag {0}")]
     UnknownDeliveryTag(u64),
     #[error("cannot switch from tx to confirm mode")]
@@ -127,7 +148,7 @@ impl Refusal {
     pub const fn code(&self) -> ReplyCode {
         match self {
             Self::NoQueue { .. } | Self::NoExchange { .. } | Self::NoPreviousQueue => ReplyCode::NotFound,
-            Self::LockedQueue { .. } => ReplyCode::ResourceLocked,
+            Self::LockedQueue { .. } | Self::SingleActiveGet { .. } => ReplyCode::ResourceLocked,
             Self::ReservedName { .. }
             | Self::AccessRefused { .. }
             | Self::TopicRefused { .. }
@@ -139,11 +160,16 @@ impl Refusal {
             Self::UnknownExchangeType(_) | Self::UnimplementedMethod => ReplyCode::CommandInvalid,
             Self::Inequivalent { .. }
             | Self::InvalidArgument { .. }
+            | Self::ArgumentType { .. }
             | Self::ArgumentOfOtherType { .. }
             | Self::InvalidProperty { .. }
-            | Self::ServerNamedQuorum
             | Self::TooManyQueues { .. }
+            | Self::ServerNamed { .. }
+            | Self::ReplyConsumer(_)
+            | Self::NoPrefetch { .. }
             | Self::InvalidHeadersMatch(_)
+            | Self::InvalidBinding(_)
+            | Self::InvalidExchangeArgument(_)
             | Self::InUse { .. }
             | Self::NotEmpty { .. }
             | Self::UnknownDeliveryTag(_)

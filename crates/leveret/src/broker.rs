@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use crate::{
     clock::Clock,
     definitions::{Definitions, hashed},
-    listener, memory,
+    house, listener, memory,
 };
 
 /// How long connections may take to close when the broker stops.
@@ -324,14 +324,15 @@ impl BrokerBuilder {
         self.config.definitions = typed;
         let sockets = self.addresses.iter().map(|&address| bind(address)).collect::<Result<Vec<_>, _>>()?;
         let runtime = self.runtime().map_err(|source| StartError::Threads { source })?;
-        let engine = match Engine::open(self.config, Box::new(SystemEntropy)) {
+        let clock = Clock::new();
+        let engine = match Engine::open(self.config, Box::new(SystemEntropy), clock.now()) {
             Ok(engine) => engine,
             Err(definition) => {
                 runtime.shutdown_background();
                 return Err(StartError::Definitions { origin, definition });
             }
         };
-        let clock = Clock::new();
+        runtime.spawn(house::keep(Arc::clone(&engine), clock));
         let mut addresses = Vec::new();
         for socket in sockets {
             let _inside = runtime.enter();

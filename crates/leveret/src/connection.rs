@@ -62,7 +62,8 @@ impl Spell {
     }
 }
 
-struct NotifyTask(Arc<Notify>);
+/// Wakes a task.
+pub(crate) struct NotifyTask(pub(crate) Arc<Notify>);
 
 impl Wake for NotifyTask {
     fn wake(&self) {

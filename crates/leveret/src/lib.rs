@@ -58,6 +58,7 @@ mod broker;
 mod clock;
 mod connection;
 mod definitions;
+mod house;
 mod listener;
 pub mod memory;
 mod read_buffer;

@@ -48,6 +48,17 @@ impl<'a> PublishRoute<'a> {
         (octets.len() == 2 + exchange_octets + key_octets).then_some(Self(octets))
     }
 
+    /// Writes both into an empty buffer and wraps it.
+    #[must_use]
+    pub fn write(exchange: ShortStr<'_>, routing_key: ShortStr<'_>, out: &'a mut Vec<u8>) -> Self {
+        out.clear();
+        for name in [exchange, routing_key] {
+            out.push(u8::try_from(name.len()).expect("a short string is at most 255 octets"));
+            out.extend_from_slice(name.as_bytes());
+        }
+        Self(out)
+    }
+
     /// The two short strings.
     #[must_use]
     pub const fn as_bytes(self) -> &'a [u8] {

@@ -9,17 +9,18 @@ use anyhow::{Context, Result, ensure};
 use leveret_wire::method::{basic, exchange, queue};
 use leveret_wire::{ContentHeader, FrameKind, Method, TableBuf, Value, write_body_frames, write_frame};
 
-use super::Lab;
 use super::load::{self, Broker, number};
+use super::{Lab, topics};
 use crate::footprint::client::{CHANNEL, Client};
 use crate::footprint::usage;
 
-pub(super) const NAMES: [&str; 5] = [
+pub(super) const NAMES: [&str; 6] = [
     "20,000 joins to a fanout",
     "dropping 100,000 exclusive queues",
     "deleting a queue with 10,000 bindings",
     "1 MiB in 1,000 queues",
     "one subscriber that does not read",
+    "fresh keys to 100,000 topic bindings",
 ];
 
 const JOINS_PER_SECOND_MIN: f64 = 5000.0;
@@ -48,7 +49,8 @@ pub(super) struct Line {
 type Measurement = fn(&Lab<'_>, &mut Broker) -> Result<(String, String, bool)>;
 
 pub(super) fn measure(lab: &Lab<'_>, broker: &mut Broker) -> Result<Vec<Line>> {
-    let measurements: [Measurement; 5] = [joins, dropped_queues, deleted_bindings, large_message, unread];
+    let measurements: [Measurement; 6] =
+        [joins, dropped_queues, deleted_bindings, large_message, unread, topics::measure];
     let mut lines = Vec::new();
     for (name, measurement) in NAMES.into_iter().zip(measurements).filter(|(name, _)| lab.wants(name)) {
         let (found, required, holds) = measurement(lab, broker).context(name)?;
@@ -71,14 +73,14 @@ fn joins(lab: &Lab<'_>, broker: &mut Broker) -> Result<(String, String, bool)> {
     ))
 }
 
-fn open(broker: &Broker) -> Result<Client> {
+pub(super) fn open(broker: &Broker) -> Result<Client> {
     let mut client = Client::open(broker.peer.port)?;
     client.open_channel()?;
     Ok(client)
 }
 
 /// Says many things that are not answered, and waits until they are done.
-fn say_all<'m>(client: &mut Client, methods: impl Iterator<Item = Method<'m>>) -> Result<()> {
+pub(super) fn say_all<'m>(client: &mut Client, methods: impl Iterator<Item = Method<'m>>) -> Result<()> {
     for (index, method) in methods.enumerate() {
         client.say(CHANNEL, method);
         if index % SAYING_MAX == 0 {
@@ -88,7 +90,7 @@ fn say_all<'m>(client: &mut Client, methods: impl Iterator<Item = Method<'m>>) -
     settle(client)
 }
 
-fn settle(client: &mut Client) -> Result<()> {
+pub(super) fn settle(client: &mut Client) -> Result<()> {
     let answer = client.call(CHANNEL, basic::Qos::default())?;
     ensure!(matches!(answer, Method::BasicQosOk(_)), "basic.qos-ok was expected");
     Ok(())
@@ -124,7 +126,7 @@ fn judged_stall(
     Ok((found, required, longest < STALL_MILLIS_MAX.max(quiet)))
 }
 
-fn middle(mut figures: Vec<f64>) -> f64 {
+pub(super) fn middle(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }

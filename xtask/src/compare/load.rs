@@ -115,7 +115,7 @@ fn figures(scenario: &Scenario, summary: &Value) -> Result<Figures> {
                 ..Figures::default()
             }
         }
-        Measure::Latency => Figures {
+        Measure::Latency(_) => Figures {
             p50_micros: number("/latency_microseconds/p50")?,
             p99_micros: number("/latency_microseconds/p99")?,
             cores,

@@ -8,9 +8,11 @@ mod fanout;
 mod growth;
 mod load;
 mod nats;
+mod paced;
 mod relay;
 mod report;
 mod scenario;
+mod topics;
 
 use std::path::{Path, PathBuf};
 
@@ -57,6 +59,15 @@ struct Row {
     nats: Vec<Figures>,
     /// Microseconds of the relay for a message.
     relay: Option<f64>,
+    /// The relay's runs where latency is measured, in turn with the brokers'.
+    relay_latency: Vec<Figures>,
+}
+
+impl Row {
+    fn new(scenario: &'static Scenario, relay: Option<f64>) -> Self {
+        let (leveret, rabbitmq, nats, relay_latency) = Default::default();
+        Self { scenario, leveret, rabbitmq, nats, relay, relay_latency }
+    }
 }
 
 /// All that a run of the comparison showed.
@@ -157,7 +168,7 @@ impl Lab<'_> {
             (true, Some(shape)) => Some(relay::micros_each(shape)?),
             _ => None,
         };
-        let mut row = Row { scenario, leveret: Vec::new(), rabbitmq: Vec::new(), nats: Vec::new(), relay };
+        let mut row = Row::new(scenario, relay);
         for number in 0..self.options.runs {
             row.leveret.push(self.run_once(scenario, leveret)?);
             println!("{}", report::line("leveret", scenario, &row.leveret));
@@ -171,6 +182,10 @@ impl Lab<'_> {
             {
                 row.nats.push(nats::run(self, fan_out)?);
                 println!("{}", report::line("nats", scenario, &row.nats));
+            }
+            if let (true, Measure::Latency(pace)) = (self.has(PeerName::Relay), &scenario.measure) {
+                row.relay_latency.push(paced::run(*pace)?);
+                println!("{}", report::line("relay", scenario, &row.relay_latency));
             }
         }
         Ok(row)

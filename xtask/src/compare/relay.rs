@@ -20,8 +20,8 @@ const RUNS: usize = 3;
 /// Sizes of what goes in and out, and to how many.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
-    publish_octets: usize,
-    delivery_octets: usize,
+    pub(super) publish_octets: usize,
+    pub(super) delivery_octets: usize,
     copies: u32,
 }
 
@@ -77,7 +77,7 @@ fn run(shape: Shape) -> Result<f64> {
     Ok(spent.as_secs_f64() * 1e6 / deliveries)
 }
 
-fn pair() -> Result<(TcpStream, TcpStream)> {
+pub(super) fn pair() -> Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let one = TcpStream::connect(listener.local_addr()?)?;
     let (other, _) = listener.accept()?;

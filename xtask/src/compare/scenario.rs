@@ -4,6 +4,7 @@
 //! Invariant: what is required of leveret is a ratio to RabbitMQ in the same run.
 
 use super::fanout::FanOut;
+use super::paced::Pace;
 use super::relay::Shape;
 
 pub(super) struct Scenario {
@@ -26,7 +27,8 @@ pub(super) enum Measure {
         relay: Option<(usize, u32)>,
         fan_out: Option<FanOut>,
     },
-    Latency,
+    /// Latency of what is published at a rate; the relay's pace is that of the flags.
+    Latency(Pace),
     Idle,
     Declaring,
 }
@@ -126,7 +128,7 @@ pub(super) const SCENARIOS: [Scenario; 13] = [
         name: "latency, 5,000/s, 64 B",
         before: None,
         flags: "-a -r 5000 -s 64 -z 6",
-        measure: Measure::Latency,
+        measure: Measure::Latency(Pace { per_second: 5000, seconds: 6, body_octets: 64 }),
     },
     Scenario {
         name: "10,000 idle connections",
@@ -181,6 +183,17 @@ mod tests {
                 assert!((ratio / times_less - 1.0).abs() < 0.07, "{}: {ratio}", scenario.name);
                 assert!(rabbitmq > lavinmq && lavinmq > required && required > goal, "{}", scenario.name);
             }
+        }
+    }
+
+    #[test]
+    fn the_relay_keeps_the_pace_of_the_flags() {
+        let paced = SCENARIOS.iter().filter_map(|scenario| match scenario.measure {
+            Measure::Latency(pace) => Some((scenario.flags, pace)),
+            _ => None,
+        });
+        for (flags, Pace { per_second, seconds, body_octets }) in paced {
+            assert_eq!(flags, format!("-a -r {per_second} -s {body_octets} -z {seconds}"));
         }
     }
 

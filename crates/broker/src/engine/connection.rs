@@ -14,11 +14,13 @@ use leveret_wire::{FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, Method, method::c
 use super::{
     ConnectionId, Engine,
     admission::{Account, Place},
+    dead_letters::Undertaker,
     inbox::{Inbox, Mail, Wake},
     output::Output,
     permissions::Grants,
     publish::PublishBatch,
     queue_cell::{QueueCell, Scratch},
+    replies::ReplyConsumer,
     routes::RouteCache,
     settle::SettleBatch,
     sources::{Delivery, SourceId, Sources},
@@ -35,6 +37,8 @@ use crate::{
 
 /// Steps on queues after which a turn ends, where a method takes one for each of many consumers.
 const TURN_STEPS_MAX: usize = 16 * 1024;
+/// Dead letters put into queues in one turn.
+const TURN_DEAD_LETTERS_MAX: usize = 16 * 1024;
 /// How long a handshake may take.
 const HANDSHAKE_MILLIS_MAX: u64 = 10_000;
 
@@ -75,6 +79,7 @@ pub(super) struct ChannelData {
     /// Sources of `basic.get`, one for each queue.
     pub(super) getters: IndexMap<u64, SourceId>,
     pub(super) transaction: Transaction,
+    pub(super) replies: Option<ReplyConsumer>,
 }
 
 /// What lies in the mail beyond what was delivered.
@@ -111,6 +116,7 @@ pub struct Connection {
     /// The queues that only this connection may use.
     pub(super) exclusive: IndexMap<u64, Arc<QueueCell>>,
     pub(super) scratch: Scratch,
+    pub(super) undertaker: Undertaker,
     /// Octets of input behind the one being handled: what a batch may still hold.
     pub(super) input_left: usize,
     /// Steps on queues that methods of the turn may still cause beyond one each.
@@ -170,6 +176,7 @@ impl Connection {
             frees: Frees::default(),
             exclusive: IndexMap::new(),
             scratch: Scratch::default(),
+            undertaker: Undertaker::default(),
             input_left: 0,
             steps_left: TURN_STEPS_MAX,
             now,
@@ -240,6 +247,7 @@ impl Connection {
             && self.teardowns.is_empty()
             && self.frees.is_empty()
             && !self.publishes.is_flushing()
+            && !self.has_dead_letters()
             && self.output.is_empty()
     }
 
@@ -257,18 +265,36 @@ impl Connection {
             && !self.disconnected
             && self.teardowns.is_empty()
             && !self.publishes.is_flushing()
+            && !self.has_dead_letters()
             && self.steps_left > 0
+    }
+
+    /// Whether messages that its steps buried are still to be published anew.
+    fn has_dead_letters(&self) -> bool {
+        self.undertaker.is_busy() || !self.scratch.dead_letters.is_empty()
+    }
+
+    /// Publishes what steps buried, as far as the turn goes; true when some is left.
+    fn bury(&mut self) -> bool {
+        self.has_dead_letters()
+            && self.undertaker.work(&self.engine, &mut self.scratch, self.now, TURN_DEAD_LETTERS_MAX)
+    }
+
+    pub(super) const fn set_now(&mut self, now: Now) {
+        self.now = now;
+        self.scratch.now = now;
     }
 
     /// Takes what the socket brought, as far as the turn goes, and returns how many octets that
     /// was. The rest is handed in again, with what came behind it.
     pub fn receive(&mut self, input: &[u8], now: Now) -> usize {
-        self.now = now;
+        self.set_now(now);
         self.last_heard_millis = now.monotonic_millis;
         let mut taken = 0;
         loop {
             let wants_more = self.take_frames(input, &mut taken);
             self.flush();
+            self.bury();
             self.settle_failure();
             // What stopped us may be settled by now, and nobody would call again for what is left.
             if wants_more || !self.takes_input() {
@@ -368,7 +394,7 @@ impl Connection {
     /// Goes on with what does not depend on the socket's input: unfinished work, the inbox,
     /// timers. True when there is more to do at once.
     pub fn advance(&mut self, now: Now) -> bool {
-        self.now = now;
+        self.set_now(now);
         self.steps_left = TURN_STEPS_MAX;
         if self.engine.is_stopping() && !matches!(self.session.phase(), Phase::Closing | Phase::Ended) {
             self.force_close("broker forced connection closure with reason 'shutdown'");
@@ -377,6 +403,7 @@ impl Connection {
         self.settle_failure();
         self.run_teardowns();
         self.run_frees();
+        let more_dead = self.bury();
         self.answers_wait &= self.output.is_full();
         let more_mail = self.read_mail();
         // Before it may be blocked, which would excuse the silence until now.
@@ -386,7 +413,7 @@ impl Connection {
         if self.disconnected {
             self.clear_output();
         }
-        let more_to_settle = self.publishes.is_flushing() || self.failure.is_some();
+        let more_to_settle = self.publishes.is_flushing() || more_dead || self.failure.is_some();
         more_to_settle || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }
 }

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use leveret_wire::{Method, method::basic};
+use leveret_wire::{Method, ShortStr, method::basic};
 
 use super::{
     connection::Connection,
     inbox::{self, Letter},
     queue_cell::QueueCell,
+    replies::REPLY_TO,
     sources::{Delivery, SourceId},
 };
 use crate::{
     Refusal,
     model::{
-        arguments::{Owner, QueueType, check_consumer_arguments},
+        arguments::{ConsumerArguments, Owner},
         consumer::{ChannelCredit, ConsumerSettings},
+        queue_arguments::QueueType,
     },
     planted::{self, Bug},
 };
@@ -23,29 +25,34 @@ const SERVER_TAG_PREFIX: &str = "amq.ctag-";
 
 impl Connection {
     pub(super) fn consume(&mut self, channel: u16, consume: basic::Consume<'_>) -> Result<(), Refusal> {
-        if consume.queue.as_bytes() == b"amq.rabbitmq.reply-to" {
-            return Err(Refusal::NotImplemented(
-                "direct reply-to is not implemented by this broker yet".to_owned(),
-            ));
+        if consume.queue.as_bytes() == REPLY_TO.as_bytes() {
+            let tag = self.consumer_tag(channel, consume.consumer_tag)?;
+            return self.consume_replies(channel, &tag, &consume);
         }
-        if self.channel(channel).data.consumers.contains_key(consume.consumer_tag.as_bytes()) {
-            return Err(Refusal::ConsumerTagReused(consume.consumer_tag.to_string()));
-        }
+        let tag = self.consumer_tag(channel, consume.consumer_tag)?;
         let queue = self.named_queue(channel, consume.queue)?;
         let owner = Owner { object: "queue", name: &queue.name, vhost: self.vhost_name() };
-        check_consumer_arguments(consume.arguments, owner)?;
-        let tag = match consume.consumer_tag.as_bytes() {
-            b"" => self.engine.random_name(SERVER_TAG_PREFIX).into_bytes(),
-            tag => tag.to_vec(),
-        };
+        let arguments = ConsumerArguments::parse(consume.arguments, queue.queue_type(), owner)?;
         self.check_shared_credit(channel, &queue)?;
-        self.start_consumer(channel, &queue, &tag, &consume)?;
+        self.check_stream_reader(channel, &queue, consume.no_ack)?;
+        self.start_consumer(channel, &queue, &tag, arguments, &consume)?;
         Ok(())
+    }
+
+    /// The tag that the client chose, if it is free on the channel, or one of ours.
+    fn consumer_tag(&mut self, channel: u16, tag: ShortStr<'_>) -> Result<Vec<u8>, Refusal> {
+        if tag.is_empty() {
+            return Ok(self.engine.random_name(SERVER_TAG_PREFIX).into_bytes());
+        }
+        if self.channel(channel).data.consumers.contains_key(tag.as_bytes()) {
+            return Err(Refusal::ConsumerTagReused(tag.to_string()));
+        }
+        Ok(tag.as_bytes().to_vec())
     }
 
     fn check_shared_credit(&mut self, channel: u16, queue: &QueueCell) -> Result<(), Refusal> {
         let shared = self.channel(channel).data.credit.is_some();
-        if shared && queue.declaration.parsed.queue_type == QueueType::Quorum {
+        if shared && queue.queue_type() == QueueType::Quorum {
             let (queue, vhost) = (&queue.name, self.vhost_name());
             let text = format!("queue '{queue}' in vhost '{vhost}' does not support global qos");
             return Err(Refusal::NotImplemented(text));
@@ -53,17 +60,31 @@ impl Connection {
         Ok(())
     }
 
-    fn start_consumer(
+    /// Who reads a stream acknowledges, and says how far it may be ahead of that.
+    fn check_stream_reader(&mut self, channel: u16, queue: &QueueCell, no_ack: bool) -> Result<(), Refusal> {
+        if queue.queue_type() != QueueType::Stream {
+            return Ok(());
+        }
+        if self.channel(channel).data.prefetch == 0 {
+            let (queue, vhost) = (queue.name.to_string(), self.vhost_name().to_owned());
+            return Err(Refusal::NoPrefetch { queue, vhost });
+        }
+        if no_ack { self.refuse_for_stream(queue, "automatic acknowledgement") } else { Ok(()) }
+    }
+
+    pub(super) fn start_consumer(
         &mut self,
         channel: u16,
         queue: &Arc<QueueCell>,
         tag: &[u8],
+        arguments: ConsumerArguments,
         consume: &basic::Consume<'_>,
     ) -> Result<(), Refusal> {
         let data = &self.channel(channel).data;
         let settings = ConsumerSettings {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
+            priority: arguments.priority,
             prefetch: data.prefetch,
             channel_credit: data.credit.clone(),
         };
@@ -73,14 +94,15 @@ impl Connection {
             connection.sources.tidy(id);
             kind(queue.name.to_string(), connection.vhost_name().to_owned())
         };
-        match queue.add_consumer(&self.engine, &mut self.scratch, settings, &self.inbox, id) {
+        let (offset, inbox) = (arguments.offset, &self.inbox);
+        match queue.add_consumer(&self.engine, &mut self.scratch, settings, offset, inbox, id) {
             None => return Err(refused(|queue, vhost| Refusal::NoQueue { queue, vhost }, self)),
             Some(Err(_)) => return Err(refused(|queue, vhost| Refusal::ExclusiveUse { queue, vhost }, self)),
             Some(Ok(slot)) => self.sources.of(id).slot = Some(slot),
         }
         self.channel(channel).data.consumers.insert(tag.into(), id);
         if !consume.nowait {
-            let consumer_tag = leveret_wire::ShortStr::new(tag).expect("a consumer tag is a short string");
+            let consumer_tag = ShortStr::new(tag).expect("a consumer tag is a short string");
             self.say(channel, basic::ConsumeOk { consumer_tag });
         }
         Ok(())
@@ -90,6 +112,8 @@ impl Connection {
         let consumers = &mut self.channel(channel).data.consumers;
         if let Some(id) = consumers.shift_remove(cancel.consumer_tag.as_bytes()) {
             self.stop_consumer(id);
+            let replies = self.channel(channel).data.replies.take_if(|replies| replies.source == id);
+            self.forget_replies(replies);
         }
         if !cancel.nowait {
             self.say(channel, basic::CancelOk { consumer_tag: cancel.consumer_tag });
@@ -102,9 +126,12 @@ impl Connection {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot.take() else { return };
         let (queue, no_ack) = (Arc::clone(&source.queue), source.no_ack);
-        let abandoned = queue.remove_consumer(slot);
+        let abandoned = queue.remove_consumer(&self.engine, &mut self.scratch, slot);
         let unsent = self.retract(|source| source == id);
         self.put_back_unsent(&queue, no_ack, &unsent);
+        if queue.has_single_active_consumer() {
+            self.let_succeed(&queue);
+        }
         self.give_back_unsent_credit(id, unsent.len());
         if abandoned {
             self.remove_abandoned_queue(&queue);
@@ -128,9 +155,9 @@ impl Connection {
         }
         let acknowledgeable =
             if no_ack { 0 } else { u32::try_from(unsent.len()).expect("a window is small") };
-        let messages = unsent.iter().map(|(_, letter)| (letter.position, letter.location));
-        let done = queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
-            queue.requeue(messages, None, acknowledgeable, body_octets, effects);
+        let back = unsent.iter().map(|(_, letter)| (letter.position, letter.location));
+        let done = queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.put_back(back, acknowledgeable, messages, effects);
         });
         if done.is_none() {
             if planted::is(Bug::ReferenceReleasedTwice) {
@@ -170,15 +197,16 @@ impl Connection {
         let Some(open) = self.session.channel(channel) else { return };
         open.data.consumers.shift_remove(&*tag);
         if notify && !planted::is(Bug::CancelNotSent) {
-            let consumer_tag = leveret_wire::ShortStr::new(&tag).expect("a consumer tag is a short string");
+            let consumer_tag = ShortStr::new(&tag).expect("a consumer tag is a short string");
             self.say(channel, basic::Cancel { consumer_tag, nowait: true });
         }
     }
 
     pub(super) fn get(&mut self, channel: u16, get: basic::Get<'_>) -> Result<(), Refusal> {
         let cell = self.named_queue(channel, get.queue)?;
-        let taken = cell.step(&self.engine, &mut self.scratch, |queue, body_octets, _| {
-            queue.take(get.no_ack, body_octets)
+        self.check_gettable(&cell)?;
+        let taken = cell.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.take(get.no_ack, messages, effects)
         });
         let Some(taken) = taken.flatten() else {
             self.say(channel, Method::from(basic::GetEmpty::default()));
@@ -193,9 +221,18 @@ impl Connection {
             self.channel(channel).unacked.push(Delivery { location, position, source, holds_credit: false })
         };
         let remaining = u32::try_from(taken.remaining).unwrap_or(u32::MAX);
-        self.write_get_ok(channel, delivery_tag, taken.location, remaining);
+        self.write_get_ok(channel, delivery_tag, &taken, cell.queue_type(), remaining);
         if get.no_ack {
             self.engine.release([taken.location]);
+        }
+        Ok(())
+    }
+
+    fn check_gettable(&self, cell: &QueueCell) -> Result<(), Refusal> {
+        self.refuse_for_stream(cell, "basic.get")?;
+        if cell.queue_type() == QueueType::Quorum && cell.has_single_active_consumer() {
+            let (queue, vhost) = (cell.name.to_string(), self.vhost_name().to_owned());
+            return Err(Refusal::SingleActiveGet { queue, vhost });
         }
         Ok(())
     }

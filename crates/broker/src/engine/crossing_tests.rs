@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use leveret_wire::{PublishRoute, Table, TableBuf};
+use leveret_wire::{PublishRoute, TableBuf};
 use loom::{
     sync::{
         Notify,
@@ -27,11 +27,12 @@ use super::{
     vhost::Vhost,
 };
 use crate::{
-    Location, OctetCount,
+    Location, Now, OctetCount,
     model::{
-        arguments::QueueArguments,
         binding::{Binding, Destination},
-        exchange::{ExchangeDeclaration, ExchangeKind},
+        exchange::{ExchangeDeclaration, ExchangeKind, ExchangeSettings},
+        queue::Position,
+        queue_arguments::QueueArguments,
         topology::{ExchangeId, QueueId},
     },
     planted::{self, Bug},
@@ -55,7 +56,7 @@ fn queue(name: &str) -> Arc<QueueCell> {
         arguments: TableBuf::new(),
         parsed: QueueArguments::default(),
     };
-    QueueCell::new(1, name, declaration)
+    QueueCell::new(1, name, std::sync::Weak::new(), declaration, Now::default())
 }
 
 /// Runs the check with the bug in it, which is to fail it.
@@ -99,7 +100,7 @@ mod mail {
             thread::spawn(move || {
                 for number in 0..LETTERS {
                     let location = Location::new(0, number);
-                    inbox.put(source, 1, std::iter::once(Letter { location, position: 0 }));
+                    inbox.put(source, 1, std::iter::once(Letter { location, position: Position::default() }));
                     inbox.wake();
                 }
                 if is_deleted {
@@ -336,6 +337,7 @@ mod routes {
                         auto_delete: false,
                         internal: false,
                         arguments,
+                        settings: ExchangeSettings::default(),
                     },
                 )
             });
@@ -370,7 +372,7 @@ mod routes {
         for _ in 0..2 {
             let was_answered = world.answered.load(Ordering::Acquire);
             let publish = PublishRoute::from_octets(route).expect("an exchange and a key");
-            let route = cache.route(&world.vhost, publish, Table::EMPTY).unwrap();
+            let route = cache.route(&world.vhost, publish, None, || 0).unwrap();
             assert!(!was_answered || route.queues.is_empty(), "a route outlived what it rests on");
         }
         changer.join().unwrap();

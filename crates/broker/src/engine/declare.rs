@@ -5,6 +5,7 @@ use std::sync::Arc;
 use leveret_wire::{ShortStr, Table, TableBuf, Value, method::exchange};
 
 use super::{
+    Engine,
     connection::Connection,
     methods::name,
     permissions::{Grants, Resource},
@@ -15,9 +16,9 @@ use crate::{
     Refusal,
     access::Operation,
     model::{
-        arguments::{Owner, check_exchange_arguments, flag_difference, inequivalent},
+        arguments::{Owner, argument_difference, flag_difference, inequivalent},
         binding::{Binding, Destination},
-        exchange::{Exchange, ExchangeDeclaration, ExchangeKind, headers},
+        exchange::{ALTERNATE, Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings},
         topology::{ExchangeId, Topology},
     },
 };
@@ -47,9 +48,8 @@ impl BindingRequest<'_> {
 
     /// The binding, if its source takes such arguments.
     pub(super) fn check(&self, topology: &QueueTopology) -> Result<Binding, Refusal> {
-        if topology.exchange_of(self.source).declaration.kind == ExchangeKind::Headers {
-            headers::validate(self.arguments)?;
-        }
+        let kind = topology.exchange_of(self.source).declaration.kind;
+        kind.check_binding(self.routing_key, self.arguments)?;
         Ok(self.binding())
     }
 }
@@ -77,7 +77,7 @@ impl Connection {
             find_exchange(&vhost.topology.read(), &vhost, &name)?;
         } else {
             let grants = self.grants();
-            declare_actively(&vhost, &name, &declare, |operation, resource| {
+            declare_actively(&self.engine, &vhost, &name, &declare, |operation, resource| {
                 grants.check(operation, resource)
             })?;
         }
@@ -126,8 +126,9 @@ impl Connection {
             arguments: bind.arguments,
         };
         let binding = request.check(&topology)?;
-        topology.bind(binding);
+        let recalled = self.engine.bind(&mut topology, &binding);
         drop(topology);
+        self.recall(&recalled);
         if !bind.nowait {
             self.say(channel, exchange::BindOk {});
         }
@@ -165,6 +166,7 @@ impl Connection {
 
 /// Declares an exchange, after `permit` allowed it.
 pub(super) fn declare_actively(
+    engine: &Arc<Engine>,
     vhost: &Vhost,
     name: &str,
     declare: &exchange::Declare<'_>,
@@ -174,19 +176,9 @@ pub(super) fn declare_actively(
     let owner = Owner { object: "exchange", name, vhost: &vhost.name };
     refuse_default(name)?;
     permit(Operation::Configure, Resource::Exchange(name))?;
-    let declaration = ExchangeDeclaration {
-        kind,
-        durable: declare.durable,
-        auto_delete: declare.auto_delete,
-        internal: declare.internal,
-        arguments: TableBuf::from(declare.arguments),
-    };
     let mut topology = vhost.topology.write();
     match topology.exchange(name) {
-        Some((_, exchange)) => {
-            check_exchange_arguments(declare.arguments, owner)?;
-            check_equivalence(exchange, &declaration, owner)
-        }
+        Some((_, exchange)) => check_equivalence(exchange, kind, declare, owner),
         None if name.starts_with(RESERVED_PREFIX) => {
             Err(Refusal::ReservedName { kind: "exchange", name: name.to_owned() })
         }
@@ -195,8 +187,19 @@ pub(super) fn declare_actively(
                 permit(Operation::Read, Resource::Exchange(name))?;
                 permit(Operation::Write, Resource::Exchange(alternate))?;
             }
-            check_exchange_arguments(declare.arguments, owner)?;
-            topology.add_exchange(name, declaration);
+            let declaration = ExchangeDeclaration {
+                kind,
+                durable: declare.durable,
+                auto_delete: declare.auto_delete,
+                internal: declare.internal,
+                arguments: TableBuf::from(declare.arguments),
+                settings: ExchangeSettings::parse(kind, declare.arguments, owner)?,
+            };
+            let history_messages_max = declaration.settings.history_messages_max;
+            let id = topology.add_exchange(name, declaration);
+            if let Some(messages_max) = history_messages_max {
+                topology.remember_in(id, engine.new_history(messages_max));
+            }
             Ok(())
         }
     }
@@ -231,17 +234,22 @@ fn exchange_kind(kind: ShortStr<'_>) -> Result<ExchangeKind, Refusal> {
 
 fn check_equivalence(
     exchange: &Exchange,
-    received: &ExchangeDeclaration,
+    kind: ExchangeKind,
+    received: &exchange::Declare<'_>,
     owner: Owner<'_>,
 ) -> Result<(), Refusal> {
     let current = &exchange.declaration;
-    let difference = flag_difference(&current.kind, &received.kind)
+    let difference = flag_difference(&current.kind, &kind)
         .map(|text| ("type", text))
         .or_else(|| flag_difference(&current.durable, &received.durable).map(|text| ("durable", text)))
         .or_else(|| {
             flag_difference(&current.auto_delete, &received.auto_delete).map(|text| ("auto_delete", text))
         })
-        .or_else(|| flag_difference(&current.internal, &received.internal).map(|text| ("internal", text)));
+        .or_else(|| flag_difference(&current.internal, &received.internal).map(|text| ("internal", text)))
+        .or_else(|| {
+            let current = current.arguments.as_table().find(ALTERNATE);
+            argument_difference(current, received.arguments.find(ALTERNATE)).map(|text| (ALTERNATE, text))
+        });
     match difference {
         Some((argument, text)) => Err(inequivalent(argument, text, owner)),
         None => Ok(()),

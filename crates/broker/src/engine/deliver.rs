@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use leveret_wire::{
-    FRAME_END, FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, FrameKind, ReplyCode, method::basic, write_frame,
+    ContentHeader, FRAME_END, FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, FrameKind, Properties, ReplyCode,
+    Table, Value, method::basic, write_frame,
 };
 
 use super::{
@@ -16,7 +17,11 @@ use super::{
     sources::Delivery,
 };
 use crate::{
-    Location,
+    model::{
+        death,
+        queue::{Position, Taken},
+        queue_arguments::QueueType,
+    },
     planted::{self, Bug},
     session::Publish,
     store::{Chunk, LastChunk, Record},
@@ -96,6 +101,7 @@ impl Connection {
         let channel_id = source.channel;
         let channel = self.session.channel(channel_id).expect("a channel goes with its consumers");
         let holds_credit = source.shares_credit;
+        let queue_type = source.queue.queue_type();
         let letters = &self.reader.mail.letters[self.reader.next_letter..];
         if letters.len() >= LARGE_MAIL_LETTERS {
             self.output.make_room(|| self.engine.log.buffer(OUTPUT_OCTETS_MAX));
@@ -109,7 +115,7 @@ impl Connection {
             sent += 1;
             let delivery_tag = if source.no_ack {
                 self.scratch.freed.push(location);
-                channel.unacked.next_tag()
+                if source.is_of_replies { 1 } else { channel.unacked.next_tag() }
             } else {
                 source.unacked += 1;
                 channel.unacked.push(Delivery { location, position, source: run.source, holds_credit })
@@ -124,7 +130,12 @@ impl Connection {
                 location.redelivered(),
                 &record,
             );
-            write_content(&mut self.output, channel_id, chunk, &record, frame_max);
+            let extra = match queue_type {
+                QueueType::Quorum if position.returns() > 0 => Some(delivery_count(position)),
+                QueueType::Classic | QueueType::Quorum => None,
+                QueueType::Stream => Some(stream_offset(position)),
+            };
+            write_with(&mut self.output, channel_id, chunk, &record, extra, frame_max);
         }
         // What it holds counts, and releasing looks at the count.
         drop(last_chunk);
@@ -136,8 +147,8 @@ impl Connection {
     fn return_window(&mut self, run: Run) {
         let Some(source) = self.sources.find(run.source) else { return };
         let Some(slot) = source.slot.filter(|_| !planted::is(Bug::MarkerLost)) else { return };
-        source.queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
-            queue.refill(slot, run.window, body_octets, effects);
+        source.queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.refill(slot, run.window, messages, effects);
         });
     }
 
@@ -146,9 +157,11 @@ impl Connection {
         &mut self,
         channel: u16,
         delivery_tag: u64,
-        location: Location,
+        taken: &Taken,
+        queue_type: QueueType,
         message_count: u32,
     ) {
+        let location = taken.location;
         let chunk = self.engine.log.chunk(location);
         let record = chunk.record(location);
         write_frame(FrameKind::Method, channel, self.output.buffer(), |out| {
@@ -159,7 +172,8 @@ impl Connection {
             out.extend_from_slice(&message_count.to_be_bytes());
         });
         let frame_max = self.session.tuned().frame_max;
-        write_content(&mut self.output, channel, &chunk, &record, frame_max);
+        let extra = (queue_type == QueueType::Quorum).then(|| delivery_count(taken.position));
+        write_with(&mut self.output, channel, &chunk, &record, extra, frame_max);
         self.answers_wait |= self.output.is_full();
     }
 
@@ -176,7 +190,7 @@ impl Connection {
         );
         let frame_max = self.session.tuned().frame_max;
         let out = self.output.buffer();
-        let header = leveret_wire::ContentHeader {
+        let header = ContentHeader {
             class_id: basic::CLASS_ID,
             body_octets: publish.body.len() as u64,
             property_octets: publish.property_octets,
@@ -245,6 +259,54 @@ fn write_large_content(
     let [c0, c1] = channel.to_be_bytes();
     out.extend_from_slice(&record.content_frames[..record.header_frame_octets]);
     out[start + 1..start + 3].copy_from_slice(&[c0, c1]);
+    refer_to_body(output, channel, chunk, record, payload_octets_max);
+}
+
+/// A header that the queue adds.
+type ExtraHeader = (&'static str, Value<'static>);
+
+/// How often the message came back.
+fn delivery_count(position: Position) -> ExtraHeader {
+    ("x-delivery-count", Value::I64(position.returns().into()))
+}
+
+/// Where in the stream it stands.
+fn stream_offset(position: Position) -> ExtraHeader {
+    ("x-stream-offset", Value::I64(i64::try_from(position.offset()).unwrap_or(i64::MAX)))
+}
+
+/// The content, with a header of the queue's or as it is.
+fn write_with(
+    output: &mut Output,
+    channel: u16,
+    chunk: &Arc<Chunk>,
+    record: &Record<'_>,
+    extra: Option<ExtraHeader>,
+    frame_max: u32,
+) {
+    let Some((name, value)) = extra else {
+        return write_content(output, channel, chunk, record, frame_max);
+    };
+    let properties = Properties::decode(record.property_octets()).expect("they were checked when they came");
+    let headers = death::set(properties.headers.unwrap_or(Table::EMPTY), name, value);
+    let mut property_octets = Vec::new();
+    Properties { headers: Some(headers.as_table()), ..properties }.encode(&mut property_octets);
+    write_frame(FrameKind::Header, channel, output.buffer(), |out| {
+        let body_octets = record.body_octets as u64;
+        ContentHeader { class_id: basic::CLASS_ID, body_octets, property_octets: &property_octets }
+            .encode(out);
+    });
+    refer_to_body(output, channel, chunk, record, frame_max as usize - FRAME_OVERHEAD_OCTETS);
+}
+
+fn refer_to_body(
+    output: &mut Output,
+    channel: u16,
+    chunk: &Arc<Chunk>,
+    record: &Record<'_>,
+    payload_octets_max: usize,
+) {
+    let [c0, c1] = channel.to_be_bytes();
     for piece in record.body().chunks(payload_octets_max) {
         let size = u32::try_from(piece.len()).expect("a frame is far below 4 GiB");
         let [s0, s1, s2, s3] = size.to_be_bytes();

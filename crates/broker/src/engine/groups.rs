@@ -54,10 +54,10 @@ impl Groups {
         self.messages.clear();
     }
 
-    /// Adds the next message of the batch, of that many octets.
-    pub(super) fn add(&mut self, route: &Arc<QueueRoute>, octets: usize) -> Location {
+    /// Adds the next message of the batch, of that many octets, with a life of its own or none.
+    pub(super) fn add(&mut self, route: &Arc<QueueRoute>, octets: usize, expires: bool) -> Location {
         let place = self.messages.len();
-        let location = Location::new(0, place).of_octets(octets);
+        let location = Location::new(0, place).of_octets(octets).expiring(expires);
         match self.groups.last_mut() {
             Some(Group::One { route: only, places }) if Arc::ptr_eq(only, route) => places.end += 1,
             Some(group) if group.listed_with(route) <= GROUP_PLACES_MAX => {

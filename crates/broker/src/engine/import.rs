@@ -16,21 +16,22 @@ use super::{
     Engine,
     admission::Account,
     declare::{self, BindingRequest, RESERVED_PREFIX, find_exchange, refuse_default},
-    queue_cell::QueueCell,
+    queue_cell::{QueueCell, Scratch},
     queues::{self, place_of, queue_declaration},
     vhost::Vhost,
 };
 use crate::{
-    Refusal,
+    Now, Refusal,
     access::User,
     definitions::{
         BindingDefinition, DefinitionError, Definitions, DestinationKind, ExchangeDefinition,
         QueueDefinition, TopicPermissionDefinition,
     },
     model::{
-        arguments::{Owner, refuse_missing_arguments},
+        arguments::Owner,
         binding::Destination,
         policy::{Policies, Policy},
+        queue_arguments::refuse_missing_arguments,
     },
 };
 
@@ -134,14 +135,18 @@ fn error(object: String, reason: &str) -> DefinitionError {
 
 impl Engine {
     /// Exchanges, queues and bindings.
-    pub(super) fn import(&self, definitions: &Definitions) -> Result<(), DefinitionError> {
+    pub(super) fn import(
+        self: &Arc<Self>,
+        definitions: &Definitions,
+        now: Now,
+    ) -> Result<(), DefinitionError> {
         for exchange in &definitions.exchanges {
             let object = || format!("exchange '{}' in vhost '{}'", exchange.name, exchange.vhost);
             self.import_exchange(exchange).map_err(|reason| error(object(), &reason))?;
         }
         for queue in &definitions.queues {
             let object = || format!("queue '{}' in vhost '{}'", queue.name, queue.vhost);
-            self.import_queue(queue).map_err(|reason| error(object(), &reason))?;
+            self.import_queue(queue, now).map_err(|reason| error(object(), &reason))?;
         }
         for binding in &definitions.bindings {
             let BindingDefinition { source, destination, vhost, .. } = binding;
@@ -151,7 +156,7 @@ impl Engine {
         Ok(())
     }
 
-    fn import_exchange(&self, exchange: &ExchangeDefinition) -> Result<(), String> {
+    fn import_exchange(self: &Arc<Self>, exchange: &ExchangeDefinition) -> Result<(), String> {
         let vhost = self.vhost(&exchange.vhost).ok_or_else(|| no_vhost(&exchange.vhost))?;
         if exchange.name.is_empty() || is_reserved(&exchange.name) {
             let name = &*exchange.name;
@@ -170,10 +175,10 @@ impl Engine {
         if vhost.topology.read().exchange(&exchange.name).is_some() {
             return Ok(());
         }
-        declare::declare_actively(&vhost, &exchange.name, &declare, |_, _| Ok(())).map_err(reason)
+        declare::declare_actively(self, &vhost, &exchange.name, &declare, |_, _| Ok(())).map_err(reason)
     }
 
-    fn import_queue(&self, queue: &QueueDefinition) -> Result<(), String> {
+    fn import_queue(&self, queue: &QueueDefinition, now: Now) -> Result<(), String> {
         let vhost = self.vhost(&queue.vhost).ok_or_else(|| no_vhost(&queue.vhost))?;
         if is_reserved(&queue.name) {
             let name = &*queue.name;
@@ -192,17 +197,28 @@ impl Engine {
         };
         let arguments = queues::arguments_of(&vhost, &declare);
         let declare = queue::Declare { arguments: arguments.as_table(), ..declare };
-        self.add_queue(&vhost, &queue.name, &declare).map_err(reason)
+        self.add_queue(&vhost, &queue.name, &declare, now).map_err(reason)
     }
 
-    fn add_queue(&self, vhost: &Vhost, name: &str, declare: &queue::Declare<'_>) -> Result<(), Refusal> {
+    fn add_queue(
+        &self,
+        vhost: &Arc<Vhost>,
+        name: &str,
+        declare: &queue::Declare<'_>,
+        now: Now,
+    ) -> Result<(), Refusal> {
         let owner = Owner { object: "queue", name, vhost: &vhost.name };
         refuse_missing_arguments(declare.arguments, owner)?;
         let declaration = queue_declaration(declare, None, owner)?;
         let mut topology = vhost.topology.write();
         if topology.queue(name).is_none() {
-            let cell = QueueCell::new(self.next_id(), name, declaration);
+            let cell = QueueCell::new(self.next_id(), name, Arc::downgrade(vhost), declaration, now);
             cell.place(topology.add_queue(name, Arc::clone(&cell)));
+            drop(topology);
+            // A step sees to the queue's own deadline, as the one does that answers a declare.
+            let mut scratch = Scratch::default();
+            scratch.now = now;
+            cell.step(self, &mut scratch, |_, _, _| ());
         }
         Ok(())
     }

@@ -100,7 +100,7 @@ impl Connection {
         if self.disconnected {
             return;
         }
-        self.now = now;
+        self.set_now(now);
         self.disconnected = true;
         if self.session.phase() == Phase::Running {
             tracing::info!(connection = %self.peer.name, vhost = self.vhost_name(), "the peer closed its socket");

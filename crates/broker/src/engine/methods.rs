@@ -5,6 +5,7 @@ use leveret_wire::{
     method::{access, channel, confirm, tx},
 };
 
+use super::transaction::Outcome;
 use super::{
     connection::{ChannelData, Connection},
     sources::Delivery,
@@ -17,9 +18,15 @@ use crate::{
 impl Connection {
     pub(super) fn method(&mut self, channel: u16, method: Method<'_>) -> Result<(), Refusal> {
         match method {
-            Method::BasicAck(ack) => self.settle(channel, ack.delivery_tag, ack.multiple, false),
-            Method::BasicNack(nack) => self.settle(channel, nack.delivery_tag, nack.multiple, nack.requeue),
-            Method::BasicReject(reject) => self.settle(channel, reject.delivery_tag, false, reject.requeue),
+            Method::BasicAck(ack) => {
+                self.settle(channel, ack.delivery_tag, ack.multiple, Outcome::Acknowledged)
+            }
+            Method::BasicNack(nack) => {
+                self.settle(channel, nack.delivery_tag, nack.multiple, Outcome::refused(nack.requeue))
+            }
+            Method::BasicReject(reject) => {
+                self.settle(channel, reject.delivery_tag, false, Outcome::refused(reject.requeue))
+            }
             Method::BasicGet(get) => self.get(channel, get),
             Method::BasicConsume(consume) => self.consume(channel, consume),
             Method::BasicCancel(cancel) => self.cancel(channel, cancel),

@@ -8,15 +8,20 @@
 
 mod admission;
 mod alarm;
+mod batch;
 mod config;
 mod connection;
 mod consume;
 #[cfg(all(test, loom, feature = "planted-bugs"))]
 mod crossing_tests;
+mod dead_letters;
+mod deadlines;
 mod declare;
 mod deliver;
 mod export;
 mod groups;
+mod history;
+mod house;
 mod import;
 mod inbox;
 mod lifecycle;
@@ -25,8 +30,10 @@ mod methods;
 mod output;
 mod permissions;
 mod publish;
+mod publish_checks;
 mod queue_cell;
 mod queues;
+mod replies;
 mod routes;
 mod settle;
 mod sources;
@@ -43,14 +50,15 @@ use std::sync::{
 use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
 
-use self::{admission::Account, alarm::MemoryAlarm, inbox::Inbox, vhost::Vhost};
+use self::{admission::Account, alarm::MemoryAlarm, deadlines::Deadlines, inbox::Inbox, vhost::Vhost};
 pub use self::{
     config::Config,
     connection::{Connection, Peer, Reading},
+    house::House,
     inbox::Wake,
     output::Output,
 };
-use crate::{OctetCount, definitions::DefinitionError, store::MessageLog};
+use crate::{Now, OctetCount, definitions::DefinitionError, store::MessageLog};
 
 /// Where random octets come from: the operating system, or a seed.
 pub trait Entropy: Send {
@@ -69,6 +77,7 @@ pub struct Engine {
     alarm: MemoryAlarm,
     cluster_name: Option<Box<str>>,
     accounts: IndexMap<Box<str>, Arc<Account>>,
+    deadlines: Deadlines,
     vhosts: RwLock<IndexMap<Box<str>, Arc<Vhost>>>,
     entropy: Mutex<Box<dyn Entropy>>,
     connections: Mutex<IndexMap<ConnectionId, Arc<Inbox>>>,
@@ -84,7 +93,8 @@ impl Engine {
     /// When the configuration's definitions do not fit together, see [`Engine::open`].
     #[must_use]
     pub fn new(config: Config, entropy: Box<dyn Entropy>) -> Arc<Self> {
-        Self::open(config, entropy).unwrap_or_else(|error| panic!("definitions: {error}"))
+        let start = Now { monotonic_millis: 0, wall_millis: 0 };
+        Self::open(config, entropy, start).unwrap_or_else(|error| panic!("definitions: {error}"))
     }
 
     /// A broker without connections, with all that its configuration's definitions list.
@@ -92,23 +102,28 @@ impl Engine {
     /// # Errors
     /// [`DefinitionError`] for the first of them that names what is not there, or that a client
     /// could not declare either.
-    pub fn open(mut config: Config, entropy: Box<dyn Entropy>) -> Result<Arc<Self>, DefinitionError> {
+    pub fn open(
+        mut config: Config,
+        entropy: Box<dyn Entropy>,
+        now: Now,
+    ) -> Result<Arc<Self>, DefinitionError> {
         let definitions = std::mem::take(&mut config.definitions);
         let octets = OctetCount::default();
-        let engine = Self {
+        let engine = Arc::new(Self {
             log: MessageLog::new(octets.clone()),
             alarm: MemoryAlarm::new(config.memory_watermark_octets, octets),
             cluster_name: definitions.cluster_name.clone(),
             accounts: import::accounts(&definitions)?,
+            deadlines: Deadlines::default(),
             vhosts: RwLock::new(import::vhosts(&definitions)?),
             entropy: Mutex::new(entropy),
             connections: Mutex::default(),
             last_id: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             config,
-        };
-        engine.import(&definitions)?;
-        Ok(Arc::new(engine))
+        });
+        engine.import(&definitions, now)?;
+        Ok(engine)
     }
 
     /// How it was set up. The definitions are taken from it by now: [`Engine::definitions`] has
@@ -175,6 +190,12 @@ impl Engine {
 
     fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
         self.vhosts.read().get(name).cloned()
+    }
+
+    fn random_number(&self) -> u64 {
+        let mut octets = [0; 8];
+        self.entropy.lock().fill(&mut octets);
+        u64::from_le_bytes(octets)
     }
 
     /// `prefix` and 22 characters of base64url, from 16 random octets.

@@ -4,25 +4,24 @@
 
 use std::sync::Arc;
 
-use leveret_wire::{Properties, Table, Value, method::basic};
+use leveret_wire::{Properties, method::basic};
 
 use super::{
-    Engine,
+    batch::{Batch, Message, Stepped},
     connection::Connection,
-    groups::{Cursor, Groups},
-    queue_cell::QueueCell,
-    routes::QueueRoute,
+    publish_checks::check_properties,
+    replies,
+    routes::{QueueRoute, RouteCache},
 };
 use crate::{
-    Location, Refusal,
+    Location, Now, Refusal,
+    model::exchange::CarbonCopies,
     planted::{self, Bug},
     session::{ChannelMode, Confirm, Failure, MethodIds, Publish},
-    store::{LogBatch, OpenChunk, Record},
 };
 
-/// Messages put into queues in one turn; a step on a queue counts as this many.
+/// Messages put into queues in one turn.
 const TURN_APPENDS_MAX: usize = 16 * 1024;
-const STEP_APPENDS: usize = 16;
 /// Octets after which a batch is flushed though more input is there.
 const BATCH_OCTETS_MAX: usize = 1024 * 1024;
 
@@ -52,13 +51,9 @@ pub(super) struct Backlog {
 /// Publishes of a read batch that are not in their queues yet.
 #[derive(Default)]
 pub(super) struct PublishBatch {
-    log: LogBatch,
-    open_chunk: OpenChunk,
-    groups: Groups,
+    pub(super) batch: Batch,
     unconfirmed: Vec<Unconfirmed>,
     refused: Vec<Location>,
-    /// While flushing: what comes next.
-    flushing: Option<Cursor>,
     backlog: Option<Backlog>,
     /// The backlog that made the publisher pause last.
     paused_by: Option<Backlog>,
@@ -66,40 +61,35 @@ pub(super) struct PublishBatch {
 
 impl PublishBatch {
     pub(super) const fn is_flushing(&self) -> bool {
-        self.flushing.is_some()
+        self.batch.is_stepping()
     }
 
     /// Whether it has grown so much that it is flushed before more is read.
     pub(super) const fn is_due(&self) -> bool {
-        self.log.octets() >= BATCH_OCTETS_MAX
+        self.batch.octets() >= BATCH_OCTETS_MAX
     }
+}
 
-    /// Puts a message into the batch. Its place stands for its location until the batch is in the
-    /// log; `None` when no queue wants it. `input_left` is how much more may come in the batch.
-    #[inline]
-    fn append(
-        &mut self,
-        engine: &Engine,
-        publish: &Publish<'_>,
-        route: &Arc<QueueRoute>,
-        input_left: usize,
-    ) -> Option<Location> {
-        if route.queues.is_empty() {
-            return None;
-        }
-        let Publish { route: octets, property_octets, body, .. } = *publish;
-        let record_octets = Record::octets(octets.as_bytes().len(), property_octets.len(), body.len());
-        let references = u32::try_from(route.queues.len()).expect("fewer than 2^32 queues");
-        let buffer = || engine.log.buffer(record_octets + input_left);
-        self.log.append(references, buffer, |chunk| Record::append(chunk, octets, property_octets, body));
-        Some(self.groups.add(route, record_octets))
+/// Keeps the backlog of the least burdened queue. One without consumers makes nobody wait.
+fn note_backlog(least: &mut Option<Backlog>, queue: u64, stepped: Stepped) {
+    let Stepped { ready, delivered, has_consumers } = stepped;
+    if !has_consumers {
+        return;
     }
+    if least.is_none_or(|least| ready < least.ready) {
+        *least = Some(Backlog { queue, ready, delivered });
+    }
+}
 
-    fn note_backlog(&mut self, backlog: Option<Backlog>) {
-        self.backlog = match (self.backlog, backlog) {
-            (Some(one), Some(other)) if one.ready <= other.ready => Some(one),
-            (_, other) => other,
-        };
+/// The message as it goes into queues.
+#[inline]
+fn message<'a>(publish: &Publish<'a>, properties: Option<&Properties<'_>>, now: Now) -> Message<'a> {
+    Message {
+        route: publish.route,
+        property_octets: publish.property_octets,
+        body: publish.body,
+        arrived_millis: now.monotonic_millis,
+        expires: properties.is_some_and(|properties| properties.expiration.is_some()),
     }
 }
 
@@ -118,10 +108,18 @@ impl Connection {
     fn try_publish(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
         self.check_publish(&publish)?;
         let properties = decode_properties(publish.property_octets)?;
+        if let Some(properties) = &properties {
+            if replies::is_asked_for(properties) {
+                return self.publish_with_reply_to(&publish, properties);
+            }
+            if let Some(copies) = CarbonCopies::of(properties) {
+                return self.publish_copies(&publish, properties, copies);
+            }
+        }
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
         let grants = self.grants.as_mut().expect("channels are open in a virtual host");
-        let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
-        let route = self.routes.route(vhost, grants, publish.route, headers)?;
+        let random = || self.engine.random_number();
+        let route = self.routes.route(vhost, grants, publish.route, properties.as_ref(), random)?;
         if let Some(properties) = &properties {
             let user = self.user.as_deref().filter(|_| !grants.is_impersonator);
             check_properties(properties, user)?;
@@ -131,7 +129,79 @@ impl Connection {
             self.transaction_octets += channel.data.transaction.hold_publish(&publish);
             return Ok(());
         }
-        let location = self.publishes.append(&self.engine, &publish, route, self.input_left);
+        let message = message(&publish, properties.as_ref(), self.now);
+        let location = self.publishes.batch.append(&self.engine, &message, route, self.input_left);
+        if let ChannelMode::Confirm(confirms) = &mut channel.mode {
+            let delivery_tag = confirms.publish();
+            self.publishes.unconfirmed.push(Unconfirmed { channel: publish.channel, delivery_tag, location });
+        }
+        if location.is_none() || publish.mandatory && replies::is_reply(publish.route) {
+            self.unroutable(&publish);
+        }
+        Ok(())
+    }
+
+    /// Takes a message that is to be answered to this channel, which the answerer is told by a name
+    /// of its own.
+    #[cold]
+    fn publish_with_reply_to(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+    ) -> Result<(), Refusal> {
+        let token = self.reply_token(publish.channel)?;
+        let mut property_octets = Vec::new();
+        Properties { reply_to: Some((&*token).into()), ..*properties }.encode(&mut property_octets);
+        self.try_publish(Publish { property_octets: &property_octets, ..*publish })
+    }
+
+    /// Takes a message whose headers carry further routing keys.
+    #[cold]
+    fn publish_copies(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+        copies: CarbonCopies<'_>,
+    ) -> Result<(), Refusal> {
+        let route = self.route_copies(publish, properties, copies)?;
+        let user = self.user.as_deref().filter(|_| !self.grants().is_impersonator);
+        check_properties(properties, user)?;
+        copies.check()?;
+        let channel = self.session.channel(publish.channel).expect("the session found it open");
+        if matches!(channel.mode, ChannelMode::Transaction) {
+            self.transaction_octets += channel.data.transaction.hold_publish(publish);
+            return Ok(());
+        }
+        self.append_copies(publish, properties, copies, &route);
+        Ok(())
+    }
+
+    fn route_copies(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+        copies: CarbonCopies<'_>,
+    ) -> Result<Arc<QueueRoute>, Refusal> {
+        let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
+        let grants = self.grants.as_mut().expect("channels are open in a virtual host");
+        let random = || self.engine.random_number();
+        RouteCache::route_copies(vhost, grants, publish.route, properties, copies, &random)
+    }
+
+    /// Puts the message into the batch without what only the broker may see of it.
+    fn append_copies(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+        copies: CarbonCopies<'_>,
+        route: &Arc<QueueRoute>,
+    ) {
+        let without_blind = copies.without_blind(properties);
+        let property_octets = without_blind.as_deref().unwrap_or(publish.property_octets);
+        let publish = Publish { property_octets, ..*publish };
+        let message = message(&publish, Some(properties), self.now);
+        let location = self.publishes.batch.append(&self.engine, &message, route, self.input_left);
+        let channel = self.session.channel(publish.channel).expect("the session found it open");
         if let ChannelMode::Confirm(confirms) = &mut channel.mode {
             let delivery_tag = confirms.publish();
             self.publishes.unconfirmed.push(Unconfirmed { channel: publish.channel, delivery_tag, location });
@@ -139,7 +209,6 @@ impl Connection {
         if location.is_none() {
             self.unroutable(&publish);
         }
-        Ok(())
     }
 
     fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Refusal> {
@@ -158,10 +227,18 @@ impl Connection {
     pub(super) fn publish_committed(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
         let properties = decode_properties(publish.property_octets)?;
+        if let Some(properties) = &properties
+            && let Some(copies) = CarbonCopies::of(properties)
+        {
+            let route = self.route_copies(&publish, properties, copies)?;
+            self.append_copies(&publish, properties, copies, &route);
+            return Ok(());
+        }
+        let random = || self.engine.random_number();
         let grants = self.grants.as_mut().expect("channels are open in a virtual host");
-        let headers = properties.and_then(|properties| properties.headers).unwrap_or(Table::EMPTY);
-        let route = self.routes.route(vhost, grants, publish.route, headers)?;
-        if self.publishes.append(&self.engine, &publish, route, self.input_left).is_none() {
+        let route = self.routes.route(vhost, grants, publish.route, properties.as_ref(), random)?;
+        let message = message(&publish, properties.as_ref(), self.now);
+        if self.publishes.batch.append(&self.engine, &message, route, self.input_left).is_none() {
             self.unroutable(&publish);
         }
         Ok(())
@@ -179,63 +256,33 @@ impl Connection {
 
     /// Puts the batch into its queues, as far as the turn goes.
     pub(super) fn flush_publishes(&mut self) {
-        let mut cursor = match self.publishes.flushing {
-            Some(cursor) => cursor,
-            None if self.publishes.groups.is_empty() && self.publishes.unconfirmed.is_empty() => return,
-            None => {
-                self.append_batch();
-                Cursor::default()
-            }
-        };
-        let mut budget = TURN_APPENDS_MAX;
-        while let Some((queue, messages)) = self.publishes.groups.target(&mut cursor) {
-            if budget == 0 {
-                self.publishes.flushing = Some(cursor);
+        if !self.publishes.is_flushing() {
+            if self.publishes.batch.is_empty() && self.publishes.unconfirmed.is_empty() {
                 return;
             }
-            budget = budget.saturating_sub(messages.len() + STEP_APPENDS);
-            let queue = Arc::clone(queue);
-            self.enqueue(&queue, cursor);
-            cursor.advance();
+            self.place_batch();
         }
-        self.finish_flush();
+        let PublishBatch { batch, refused, backlog, .. } = &mut self.publishes;
+        let mut budget = TURN_APPENDS_MAX;
+        let done = batch.step(&self.engine, &mut self.scratch, &mut budget, |queue, stepped, rejected| {
+            refused.extend(rejected);
+            note_backlog(backlog, queue.serial, stepped);
+        });
+        if done {
+            self.finish_flush();
+        }
     }
 
     /// Puts the batch into the log; from here its messages have locations.
-    fn append_batch(&mut self) {
+    fn place_batch(&mut self) {
         let batch = &mut self.publishes;
-        if batch.groups.is_empty() {
-            return;
-        }
-        let first = self.engine.log.append(&mut batch.log, &mut batch.open_chunk);
-        batch.groups.place(first);
+        let Some(first) = batch.batch.place(&self.engine) else { return };
         for location in batch.unconfirmed.iter_mut().filter_map(|publish| publish.location.as_mut()) {
             *location = location.behind(first);
-        }
-        self.engine.alarm.grown();
-    }
-
-    fn enqueue(&mut self, queue: &QueueCell, mut cursor: Cursor) {
-        let Some((_, messages)) = self.publishes.groups.target(&mut cursor) else { return };
-        let backlog = queue.step(&self.engine, &mut self.scratch, |model, body_octets, effects| {
-            model.enqueue(messages, body_octets, effects);
-            let (ready, delivered) = (model.ready(), model.delivered());
-            (model.consumer_count() > 0).then_some(Backlog { queue: queue.serial, ready, delivered })
-        });
-        match backlog {
-            Some(backlog) => {
-                let refused = self.scratch.effects.rejected.drain(..).map(|place| messages[place]);
-                self.publishes.refused.extend(refused);
-                self.publishes.note_backlog(backlog);
-            }
-            // The queue was deleted since the route was found, as if before the publish.
-            None => self.engine.release(messages.iter().copied()),
         }
     }
 
     fn finish_flush(&mut self) {
-        self.publishes.flushing = None;
-        self.publishes.groups.clear();
         self.confirm();
         self.publishes.refused.clear();
         self.pause_if_behind();
@@ -303,72 +350,4 @@ fn decode_properties(octets: &[u8]) -> Result<Option<Properties<'_>>, Refusal> {
         return Ok(None);
     }
     Properties::decode(octets).map(Some).map_err(|_| Refusal::BrokenContent)
-}
-
-/// Checks what a message says of itself; `user` is the only one whose name it may carry.
-fn check_properties(properties: &Properties<'_>, user: Option<&str>) -> Result<(), Refusal> {
-    if let (Some(claimed), Some(user)) = (properties.user_id, user) {
-        if claimed.as_bytes() != user.as_bytes() {
-            return Err(Refusal::WrongUserId { claimed: claimed.to_string(), user: user.to_owned() });
-        }
-    }
-    if let Some(delivery_mode) = properties.delivery_mode.filter(|mode| !matches!(mode, 1 | 2)) {
-        return Err(Refusal::InvalidMessage(format!("{{delivery_mode_unknown,{delivery_mode}}}")));
-    }
-    check_not_built(properties)
-}
-
-/// Properties and headers that would change what the broker does with the message, in ways that
-/// are not built.
-fn check_not_built(properties: &Properties<'_>) -> Result<(), Refusal> {
-    let not_built =
-        |what: &str| Err(Refusal::NotImplemented(format!("{what} is not implemented by this broker yet")));
-    if let Some(expiration) = properties.expiration {
-        check_expiration(expiration.as_bytes())?;
-        return not_built("the property 'expiration'");
-    }
-    if properties.reply_to.is_some_and(|reply_to| reply_to.as_bytes() == b"amq.rabbitmq.reply-to") {
-        return not_built("direct reply-to");
-    }
-    let Some(headers) = properties.headers else { return Ok(()) };
-    for name in ["CC", "BCC"] {
-        match headers.find(name) {
-            None => {}
-            Some(Value::Array(_)) => return not_built(&format!("the header '{name}'")),
-            Some(other) => {
-                let reason = format!("{{unacceptable_type_in_header,\"{name}\",{}}}", other.type_name());
-                return Err(Refusal::InvalidMessage(reason));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Milliseconds that a message may live at most, as in RabbitMQ: ten years.
-const EXPIRATION_MILLIS_MAX: u64 = 315_360_000_000;
-
-/// A decimal number with or without a sign, and nothing behind it.
-fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
-    let text = String::from_utf8_lossy(expiration).into_owned();
-    match expiration_fault(&text) {
-        None => Ok(()),
-        Some(reason) => Err(Refusal::InvalidExpiration { expiration: text, reason }),
-    }
-}
-
-fn expiration_fault(text: &str) -> Option<String> {
-    let (negative, unsigned) = match text.strip_prefix('-') {
-        Some(unsigned) => (true, unsigned),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let end = unsigned.find(|c: char| !c.is_ascii_digit()).unwrap_or(unsigned.len());
-    let (digits, leftover) = unsigned.split_at(end);
-    let number = if digits.is_empty() { digits } else { digits.trim_start_matches('0') };
-    match digits.parse::<u64>() {
-        _ if digits.is_empty() => Some("no_integer".to_owned()),
-        _ if !leftover.is_empty() => Some(format!("{{leftover_string,{leftover:?}}}")),
-        _ if negative && !number.is_empty() => Some(format!("{{value_negative,-{number}}}")),
-        Ok(millis) if millis <= EXPIRATION_MILLIS_MAX => None,
-        _ => Some(format!("{{value_too_large,{number}}}")),
-    }
 }

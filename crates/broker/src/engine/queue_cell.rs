@@ -6,26 +6,31 @@
 
 use std::{
     cell::RefCell,
-    sync::{Arc, atomic::Ordering},
+    collections::VecDeque,
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
-use leveret_wire::TableBuf;
+use leveret_wire::{Properties, TableBuf};
 
 use super::{
     ConnectionId, Engine,
+    dead_letters::DeadLetter,
     inbox::{Inbox, Letter},
     sources::SourceId,
+    vhost::Vhost,
 };
 use crate::{
-    Location,
+    Location, Now,
     model::{
-        arguments::QueueArguments,
+        any_queue::AnyQueue,
         exchange::Version,
-        queue::{Assignment, BodyOctets, ConsumerSlot, Effects, Queue},
+        queue::{Assignment, ConsumerSlot, Effects, Messages},
+        queue_arguments::{QueueArguments, QueueType},
+        stream::StreamOffset,
         topology::QueueId,
     },
     planted::{self, Bug},
-    store::LastChunk,
+    store::{LastChunk, Record},
     sync::Mutex,
 };
 
@@ -45,19 +50,23 @@ pub(super) struct QueueCell {
     /// Never used again, unlike its id in the topology.
     pub(super) serial: u64,
     pub(super) name: Box<str>,
+    pub(super) vhost: Weak<Vhost>,
     pub(super) declaration: QueueDeclaration,
+    this: Weak<Self>,
     /// Changes when the queue is deleted; routes by the default exchange rest on it.
     pub(super) liveness: Version,
     state: Mutex<State>,
 }
 
 struct State {
-    queue: Queue,
+    queue: AnyQueue,
     /// Whose consumer stands in which slot.
     links: Vec<Option<Link>>,
     /// None before it is in the topology and after it is deleted.
     id: Option<QueueId>,
     dead: bool,
+    /// The earliest of its deadlines that the housekeeper knows.
+    deadline_millis: Option<u64>,
 }
 
 struct Link {
@@ -68,7 +77,12 @@ struct Link {
 /// Buffers that a connection keeps for its steps.
 #[derive(Default)]
 pub(super) struct Scratch {
+    pub(super) now: Now,
     pub(super) effects: Effects,
+    /// What the steps buried, to be published anew.
+    pub(super) dead_letters: VecDeque<DeadLetter>,
+    /// A deadline that is the earliest of all was set.
+    wakes_house: bool,
     /// What deliveries that need no acknowledgement give back.
     pub(super) freed: Vec<Location>,
     wakes: Vec<Arc<Inbox>>,
@@ -77,17 +91,25 @@ pub(super) struct Scratch {
 /// What is left of a deleted queue.
 pub(super) struct Remains {
     pub(super) messages: u64,
-    pub(super) locations: Vec<std::collections::VecDeque<Location>>,
+    pub(super) locations: Vec<VecDeque<Location>>,
 }
 
 impl QueueCell {
-    pub(super) fn new(serial: u64, name: &str, declaration: QueueDeclaration) -> Arc<Self> {
-        let queue = Queue::new(declaration.parsed.limits);
-        let state = State { queue, links: Vec::new(), id: None, dead: false };
-        Arc::new(Self {
+    pub(super) fn new(
+        serial: u64,
+        name: &str,
+        vhost: Weak<Vhost>,
+        declaration: QueueDeclaration,
+        now: Now,
+    ) -> Arc<Self> {
+        let queue = AnyQueue::new(&declaration.parsed, now.monotonic_millis);
+        let state = State { queue, links: Vec::new(), id: None, dead: false, deadline_millis: None };
+        Arc::new_cyclic(|this| Self {
             serial,
             name: name.into(),
+            vhost,
             declaration,
+            this: Weak::clone(this),
             liveness: Version::default(),
             state: Mutex::new(state),
         })
@@ -103,17 +125,53 @@ impl QueueCell {
         &self,
         engine: &Engine,
         scratch: &mut Scratch,
-        work: impl FnOnce(&mut Queue, BodyOctets<'_>, &mut Effects) -> R,
+        work: impl FnOnce(&mut AnyQueue, &dyn Messages, &mut Effects) -> R,
     ) -> Option<R> {
         let mut state = self.state.lock();
         if state.dead {
             return None;
         }
-        let result = work(&mut state.queue, &body_octets(engine), &mut scratch.effects);
-        state.post(scratch);
+        let lookup = Lookup::new(engine, scratch.now);
+        let result = work(&mut state.queue, &lookup, &mut scratch.effects);
+        self.note_deadline(&mut state, &lookup, scratch);
+        state.post(engine, scratch);
+        drop(lookup);
         drop(state);
-        scratch.finish(engine);
+        self.finish(engine, scratch);
         Some(result)
+    }
+
+    /// Tells the housekeeper when to look at the queue, if it is to do so earlier than it knows.
+    fn note_deadline(&self, state: &mut State, lookup: &Lookup<'_>, scratch: &mut Scratch) {
+        let Some(at) = state.queue.next_deadline_millis(lookup) else { return };
+        if state.deadline_millis.is_none_or(|known| at < known) {
+            state.deadline_millis = Some(at);
+            scratch.wakes_house |= lookup.engine.deadlines.add(at, self.serial, Weak::clone(&self.this));
+        }
+    }
+
+    /// A deadline came. True when it may be the queue's own time that is over.
+    pub(super) fn on_deadline(&self, engine: &Engine, scratch: &mut Scratch, at_millis: u64) -> bool {
+        {
+            let mut state = self.state.lock();
+            state.deadline_millis = state.deadline_millis.filter(|known| *known != at_millis);
+        }
+        let now = scratch.now.monotonic_millis;
+        let expire = |queue: &mut AnyQueue, messages: &dyn Messages, effects: &mut Effects| {
+            queue.expire(messages, effects);
+            queue.is_past_its_time(now)
+        };
+        self.step(engine, scratch, expire).unwrap_or(false)
+    }
+
+    /// What follows a step outside the queue's lock.
+    fn finish(&self, engine: &Engine, scratch: &mut Scratch) {
+        if !scratch.effects.dead.is_empty()
+            && let Some(this) = self.this.upgrade()
+        {
+            scratch.note_dead(&this);
+        }
+        scratch.finish(engine);
     }
 
     /// Starts a consumer whose messages go to that inbox.
@@ -122,6 +180,7 @@ impl QueueCell {
         engine: &Engine,
         scratch: &mut Scratch,
         settings: crate::model::consumer::ConsumerSettings,
+        offset: StreamOffset,
         inbox: &Arc<Inbox>,
         source: SourceId,
     ) -> Option<Result<ConsumerSlot, crate::model::queue::InExclusiveUse>> {
@@ -129,7 +188,8 @@ impl QueueCell {
         if state.dead {
             return None;
         }
-        let slot = match state.queue.add_consumer(settings) {
+        let lookup = Lookup::new(engine, scratch.now);
+        let slot = match state.queue.add_consumer(settings, offset, &lookup) {
             Ok(slot) => slot,
             Err(in_use) => return Some(Err(in_use)),
         };
@@ -137,22 +197,37 @@ impl QueueCell {
             state.links.resize_with(slot + 1, || None);
         }
         state.links[slot] = Some(Link { inbox: Arc::clone(inbox), source });
-        state.queue.wake(slot, &body_octets(engine), &mut scratch.effects);
-        state.post(scratch);
+        state.queue.wake(slot, &lookup, &mut scratch.effects);
+        self.note_deadline(&mut state, &lookup, scratch);
+        state.post(engine, scratch);
+        drop(lookup);
         drop(state);
-        scratch.finish(engine);
+        self.finish(engine, scratch);
         Some(Ok(slot))
     }
 
     /// Ends a consumer; true when that leaves an auto-delete queue without any.
-    pub(super) fn remove_consumer(&self, slot: ConsumerSlot) -> bool {
+    pub(super) fn remove_consumer(&self, engine: &Engine, scratch: &mut Scratch, slot: ConsumerSlot) -> bool {
         let mut state = self.state.lock();
         if state.dead {
             return false;
         }
-        state.queue.remove_consumer(slot);
+        state.queue.remove_consumer(slot, scratch.now.monotonic_millis);
         state.links[slot] = None;
-        self.declaration.auto_delete && state.queue.is_abandoned() && !planted::is(Bug::AutoDeleteForgotten)
+        self.note_deadline(&mut state, &Lookup::new(engine, scratch.now), scratch);
+        let abandoned = self.declaration.auto_delete && state.queue.is_abandoned();
+        drop(state);
+        scratch.finish(engine);
+        abandoned && !planted::is(Bug::AutoDeleteForgotten)
+    }
+
+    pub(super) const fn queue_type(&self) -> QueueType {
+        self.declaration.parsed.queue_type
+    }
+
+    /// Whether one consumer at a time is given messages.
+    pub(super) const fn has_single_active_consumer(&self) -> bool {
+        self.declaration.parsed.settings.single_active_consumer
     }
 
     /// Deletes the queue if `condition` holds, and takes its place from `forget`.
@@ -160,7 +235,7 @@ impl QueueCell {
     /// The caller holds the topology's lock; consumers are told.
     pub(super) fn kill<E>(
         &self,
-        condition: impl FnOnce(&Queue) -> Result<(), E>,
+        condition: impl FnOnce(&AnyQueue) -> Result<(), E>,
         forget: impl FnOnce(QueueId),
     ) -> Result<Option<Remains>, E> {
         let mut state = self.state.lock();
@@ -170,22 +245,36 @@ impl QueueCell {
         self.liveness.fetch_add(1, Ordering::Release);
         forget(id);
         let messages = state.queue.ready();
-        let (returned, fresh) = state.queue.drain();
+        let locations = state.queue.drain();
         let links = std::mem::take(&mut state.links);
         drop(state);
         for link in links.into_iter().flatten() {
             link.inbox.put_cancelled(link.source);
         }
-        Ok(Some(Remains { messages, locations: vec![returned.into_values().collect(), fresh] }))
+        Ok(Some(Remains { messages, locations }))
+    }
+}
+
+impl QueueCell {
+    /// Ends a queue that stands in no topology, and returns what is left in it.
+    pub(super) fn retire(&self) -> Vec<VecDeque<Location>> {
+        let mut state = self.state.lock();
+        state.dead = true;
+        self.liveness.fetch_add(1, Ordering::Release);
+        state.links.clear();
+        state.queue.drain()
     }
 }
 
 impl State {
     /// Puts what was assigned into the inboxes, a run for each consumer.
-    fn post(&mut self, scratch: &mut Scratch) {
+    fn post(&mut self, engine: &Engine, scratch: &mut Scratch) {
         let assigned = &mut scratch.effects.assigned;
         if assigned.is_empty() {
             return;
+        }
+        if self.queue.keeps_what_it_hands_over() {
+            engine.log.retain(assigned.iter().map(|assignment| assignment.location));
         }
         // Each consumer's messages stay in order, because the sort is stable.
         if !assigned.is_sorted_by_key(|assignment| assignment.consumer) {
@@ -211,15 +300,60 @@ impl Scratch {
         for inbox in self.wakes.drain(..) {
             inbox.wake();
         }
+        if std::mem::take(&mut self.wakes_house) {
+            engine.deadlines.wake();
+        }
     }
 }
 
-/// Looks up octets of bodies during one step.
-fn body_octets(engine: &Engine) -> impl Fn(Location) -> u64 {
-    let last_chunk = RefCell::new(LastChunk::default());
-    move |location| {
-        let mut last_chunk = last_chunk.borrow_mut();
-        last_chunk.find(&engine.log, location).record(location).body_octets as u64
+/// Looks messages up during one step.
+struct Lookup<'e> {
+    engine: &'e Engine,
+    now: Now,
+    last_chunk: RefCell<LastChunk>,
+}
+
+impl<'e> Lookup<'e> {
+    fn new(engine: &'e Engine, now: Now) -> Self {
+        Self { engine, now, last_chunk: RefCell::default() }
+    }
+
+    fn look<R>(&self, location: Location, at: impl FnOnce(Record<'_>) -> R) -> R {
+        let mut last_chunk = self.last_chunk.borrow_mut();
+        at(last_chunk.find(&self.engine.log, location).record(location))
+    }
+
+    /// The properties were checked when the message came.
+    fn property<R>(&self, location: Location, of: impl FnOnce(Properties<'_>) -> Option<R>) -> Option<R> {
+        self.look(location, |record| Properties::decode(record.property_octets()).ok().and_then(of))
+    }
+}
+
+impl Messages for Lookup<'_> {
+    fn now_millis(&self) -> u64 {
+        self.now.monotonic_millis
+    }
+
+    fn wall_millis(&self) -> u64 {
+        self.now.wall_millis
+    }
+
+    fn body_octets(&self, location: Location) -> u64 {
+        self.look(location, |record| record.body_octets as u64)
+    }
+
+    fn priority(&self, location: Location) -> u8 {
+        self.property(location, |properties| properties.priority).unwrap_or(0)
+    }
+
+    fn arrived_millis(&self, location: Location) -> u64 {
+        self.look(location, |record| record.arrived_millis)
+    }
+
+    fn expiration_millis(&self, location: Location) -> Option<u64> {
+        self.property(location, |properties| {
+            properties.expiration?.to_str()?.trim_start_matches(['+', '-']).parse().ok()
+        })
     }
 }
 

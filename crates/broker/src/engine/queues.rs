@@ -13,19 +13,18 @@ use super::{
     methods::{name, text},
     permissions::Resource,
     queue_cell::{QueueCell, QueueDeclaration, Remains},
+    replies::REPLY_TO,
     vhost::Vhost,
 };
 use crate::{
     Refusal,
     access::{Limit, Operation},
     model::{
-        arguments::{
-            Owner, QueueArguments, QueueType, check_queue_equivalence, flag_difference, inequivalent,
-            refuse_missing_arguments,
-        },
+        any_queue::AnyQueue,
+        arguments::{Owner, check_queue_equivalence, flag_difference, inequivalent},
         binding::Destination,
         policy::QueueKind,
-        queue::Queue,
+        queue_arguments::{QueueArguments, QueueType, refuse_missing_arguments},
     },
 };
 
@@ -34,6 +33,15 @@ const SERVER_NAMED_PREFIX: &str = "amq.gen-";
 impl Connection {
     pub(super) fn declare_queue(&mut self, channel: u16, declare: queue::Declare<'_>) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
+        if declare.queue.as_bytes() == REPLY_TO.as_bytes()
+            || vhost.replies.find(declare.queue.as_bytes()).is_some()
+        {
+            if !declare.nowait {
+                let ok = queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 1 };
+                self.say(channel, ok);
+            }
+            return Ok(());
+        }
         let cell = if declare.passive {
             let cell = find_queue(&vhost, &name(declare.queue)?)?;
             self.check_access(&vhost, &cell)?;
@@ -46,8 +54,11 @@ impl Connection {
         if declare.nowait {
             return Ok(());
         }
-        let counts =
-            cell.step(&self.engine, &mut self.scratch, |queue, _, _| (queue.ready(), queue.consumer_count()));
+        let counts = cell.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.touch(messages.now_millis());
+            queue.expire(messages, effects);
+            (queue.ready(), queue.consumer_count())
+        });
         let (ready, consumers) = counts.unwrap_or_default();
         self.say(
             channel,
@@ -62,7 +73,7 @@ impl Connection {
 
     fn declare_actively(
         &mut self,
-        vhost: &Vhost,
+        vhost: &Arc<Vhost>,
         declare: &queue::Declare<'_>,
     ) -> Result<Arc<QueueCell>, Refusal> {
         let name = match name(declare.queue)? {
@@ -88,7 +99,8 @@ impl Connection {
         refuse_missing_arguments(declare.arguments, owner)?;
         let declaration = queue_declaration(declare, Some(self.id), owner)?;
         let exclusive = declaration.owner.is_some();
-        let cell = QueueCell::new(self.engine.next_id(), &name, declaration);
+        let vhost_link = Arc::downgrade(vhost);
+        let cell = QueueCell::new(self.engine.next_id(), &name, vhost_link, declaration, self.now);
         cell.place(topology.add_queue(&name, Arc::clone(&cell)));
         drop(topology);
         if exclusive {
@@ -114,7 +126,8 @@ impl Connection {
         if let Some((argument, text)) = difference {
             return Err(inequivalent(argument, text, owner));
         }
-        check_queue_equivalence(current.arguments.as_table(), received.arguments, owner)
+        let queue_type = current.parsed.queue_type;
+        check_queue_equivalence(current.arguments.as_table(), received.arguments, queue_type, owner)
     }
 
     /// The queue that a method uses, or the channel's last one for the empty name.
@@ -168,8 +181,9 @@ impl Connection {
         let request = BindingRequest { source, destination, routing_key, arguments: bind.arguments };
         let binding = request.check(&topology)?;
         self.check_access(&vhost, &cell)?;
-        topology.bind(binding);
+        let recalled = self.engine.bind(&mut topology, &binding);
         drop(topology);
+        self.recall(&recalled);
         if !bind.nowait {
             self.say(channel, queue::BindOk {});
         }
@@ -202,15 +216,26 @@ impl Connection {
 
     pub(super) fn purge_queue(&mut self, channel: u16, purge: queue::Purge<'_>) -> Result<(), Refusal> {
         let cell = self.named_queue(channel, purge.queue)?;
+        self.refuse_for_stream(&cell, "queue.purge")?;
         let drained = cell.step(&self.engine, &mut self.scratch, |queue, _, _| queue.drain());
-        let (returned, fresh) = drained.unwrap_or_default();
-        let messages = returned.len() + fresh.len();
-        self.frees.push(returned.into_values().collect());
-        self.frees.push(fresh);
+        let drained = drained.unwrap_or_default();
+        let messages = drained.iter().map(std::collections::VecDeque::len).sum::<usize>();
+        drained.into_iter().for_each(|locations| self.frees.push(locations));
         if !purge.nowait {
             self.say(channel, queue::PurgeOk { message_count: u32::try_from(messages).unwrap_or(u32::MAX) });
         }
         Ok(())
+    }
+
+    /// Streams cannot do all that queues can.
+    pub(super) fn refuse_for_stream(&self, cell: &QueueCell, what: &str) -> Result<(), Refusal> {
+        if cell.queue_type() != QueueType::Stream {
+            return Ok(());
+        }
+        let (queue, vhost) = (&cell.name, self.vhost_name());
+        Err(Refusal::NotImplemented(format!(
+            "{what} not supported by stream queues queue '{queue}' in vhost '{vhost}'"
+        )))
     }
 
     pub(super) fn delete_queue(&mut self, channel: u16, delete: queue::Delete<'_>) -> Result<(), Refusal> {
@@ -222,6 +247,10 @@ impl Connection {
             self.check_access(&vhost, &cell)?;
             let conditions = Conditions::of(&delete, &cell, &vhost)?;
             messages = self.remove_queue(&vhost, &cell, |queue| conditions.check(queue))?;
+            if cell.queue_type() == QueueType::Stream {
+                // As RabbitMQ says of a stream, whatever was in it.
+                messages = 0;
+            }
         }
         if !delete.nowait {
             self.say(channel, queue::DeleteOk { message_count: u32::try_from(messages).unwrap_or(u32::MAX) });
@@ -234,7 +263,7 @@ impl Connection {
         &mut self,
         vhost: &Vhost,
         cell: &QueueCell,
-        condition: impl FnOnce(&Queue) -> Result<(), E>,
+        condition: impl FnOnce(&AnyQueue) -> Result<(), E>,
     ) -> Result<u64, E> {
         let Some(remains) = self.engine.kill_queue(vhost, cell, condition)? else { return Ok(0) };
         self.exclusive.swap_remove(&cell.serial);
@@ -247,18 +276,18 @@ impl Connection {
     /// Deletes an auto-delete queue that its last consumer has left.
     pub(super) fn remove_abandoned_queue(&mut self, cell: &QueueCell) {
         let vhost = self.open_vhost_handle();
-        let abandoned = |queue: &Queue| if queue.is_abandoned() { Ok(()) } else { Err(()) };
+        let abandoned = |queue: &AnyQueue| if queue.is_abandoned() { Ok(()) } else { Err(()) };
         // Somebody may have begun to consume meanwhile; then it stays.
         let _ = self.remove_queue(&vhost, cell, abandoned);
     }
 }
 
 impl Engine {
-    fn kill_queue<E>(
+    pub(super) fn kill_queue<E>(
         &self,
         vhost: &Vhost,
         cell: &QueueCell,
-        condition: impl FnOnce(&Queue) -> Result<(), E>,
+        condition: impl FnOnce(&AnyQueue) -> Result<(), E>,
     ) -> Result<Option<Remains>, E> {
         let mut topology = vhost.topology.write();
         cell.kill(condition, |id| topology.remove_queue(id))
@@ -272,8 +301,8 @@ pub(super) fn queue_declaration(
     owner: Owner<'_>,
 ) -> Result<QueueDeclaration, Refusal> {
     let parsed = QueueArguments::parse(declare.arguments, owner)?;
-    if parsed.queue_type == QueueType::Quorum {
-        check_quorum(declare, owner)?;
+    if parsed.queue_type != QueueType::Classic {
+        check_replicated(declare, parsed.queue_type, owner)?;
     }
     Ok(QueueDeclaration {
         durable: is_durable(declare),
@@ -317,16 +346,18 @@ impl Conditions {
     fn of(delete: &queue::Delete<'_>, cell: &QueueCell, vhost: &Vhost) -> Result<Self, Refusal> {
         let (queue, vhost) = (cell.name.to_string(), vhost.name.to_string());
         let flag = if delete.if_empty { "if-empty" } else { "if-unused" };
-        if cell.declaration.parsed.queue_type == QueueType::Quorum && (delete.if_empty || delete.if_unused) {
+        if cell.queue_type() == QueueType::Quorum && (delete.if_empty || delete.if_unused) {
             return Err(Refusal::NotImplemented(format!(
                 "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {flag} flag set are \
                  not supported by quorum queues"
             )));
         }
-        Ok(Self { if_unused: delete.if_unused, if_empty: delete.if_empty, queue, vhost })
+        // A stream is never empty in that sense.
+        let if_empty = delete.if_empty && cell.queue_type() != QueueType::Stream;
+        Ok(Self { if_unused: delete.if_unused, if_empty, queue, vhost })
     }
 
-    fn check(self, queue: &Queue) -> Result<(), Refusal> {
+    fn check(self, queue: &AnyQueue) -> Result<(), Refusal> {
         if self.if_empty && queue.ready() > 0 {
             return Err(Refusal::NotEmpty { queue: self.queue, vhost: self.vhost });
         }
@@ -362,7 +393,12 @@ const fn is_durable(declare: &queue::Declare<'_>) -> bool {
     declare.durable && !declare.exclusive
 }
 
-fn check_quorum(declare: &queue::Declare<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
+/// Quorum queues and streams would have replicas, which outlive connections and restarts.
+fn check_replicated(
+    declare: &queue::Declare<'_>,
+    queue_type: QueueType,
+    owner: Owner<'_>,
+) -> Result<(), Refusal> {
     let invalid = |property| {
         Err(Refusal::InvalidProperty {
             property,
@@ -371,7 +407,7 @@ fn check_quorum(declare: &queue::Declare<'_>, owner: Owner<'_>) -> Result<(), Re
         })
     };
     match declare {
-        _ if declare.queue.is_empty() => Err(Refusal::ServerNamedQuorum),
+        _ if declare.queue.is_empty() => Err(Refusal::ServerNamed { queue_type: queue_type.module() }),
         _ if !declare.durable => invalid("non-durable"),
         _ if declare.auto_delete => invalid("auto-delete"),
         _ if declare.exclusive => invalid("exclusive-owner"),

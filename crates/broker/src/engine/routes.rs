@@ -8,14 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use leveret_wire::{PublishRoute, ShortStr, Table};
+use leveret_wire::{Properties, PublishRoute, ShortStr};
 use smallvec::smallvec;
 
 use super::{permissions::Grants, queue_cell::QueueCell, vhost::Vhost};
 use crate::{
     Refusal,
     model::{
-        exchange::{ExchangeKind, RoutingInput},
+        exchange::{CarbonCopies, ExchangeKind, RoutingInput},
         topology::Route,
     },
     planted::{self, Bug},
@@ -42,18 +42,20 @@ pub(super) struct RouteCache {
 }
 
 impl RouteCache {
-    /// Where a message goes, if it may be published.
+    /// Where a message without further routing keys goes, if it may be published.
+    #[inline]
     pub(super) fn route(
         &mut self,
         vhost: &Vhost,
         grants: &mut Grants,
         publish: PublishRoute<'_>,
-        headers: Table<'_>,
+        properties: Option<&Properties<'_>>,
+        random: impl Fn() -> u64,
     ) -> Result<&Arc<QueueRoute>, Refusal> {
         if !self.is_kept(self.last, publish) {
             self.last = place(publish);
             if !self.is_kept(self.last, publish) {
-                return self.find(vhost, grants, publish, headers);
+                return self.find(vhost, grants, publish, properties, &random);
             }
         }
         let kept = self.kept[self.last].as_ref().expect("it is kept");
@@ -67,15 +69,17 @@ impl RouteCache {
     }
 
     /// Looks the route up, and keeps it in the last place if it may be kept.
+    #[inline(never)]
     fn find(
         &mut self,
         vhost: &Vhost,
         grants: &mut Grants,
         publish: PublishRoute<'_>,
-        headers: Table<'_>,
+        properties: Option<&Properties<'_>>,
+        random: &dyn Fn() -> u64,
     ) -> Result<&Arc<QueueRoute>, Refusal> {
         let routing_key = publish.routing_key();
-        let input = RoutingInput { routing_key: routing_key.as_bytes(), headers };
+        let input = RoutingInput { routing_key: routing_key.as_bytes(), copies: None, properties, random };
         let (route, by_key) = find_route(vhost, grants, publish.exchange(), input)?;
         let route = Arc::new(route);
         if !by_key {
@@ -86,6 +90,26 @@ impl RouteCache {
         }
         let kept = Kept { octets: publish.as_bytes().into(), route };
         Ok(&self.kept[self.last].insert(kept).route)
+    }
+
+    /// Where a message goes that has further routing keys. What is kept is of no use to it: where
+    /// one key leads nowhere, another may still keep the message from the alternate exchange.
+    pub(super) fn route_copies(
+        vhost: &Vhost,
+        grants: &mut Grants,
+        publish: PublishRoute<'_>,
+        properties: &Properties<'_>,
+        copies: CarbonCopies<'_>,
+        random: &dyn Fn() -> u64,
+    ) -> Result<Arc<QueueRoute>, Refusal> {
+        let routing_key = publish.routing_key();
+        let input = RoutingInput {
+            routing_key: routing_key.as_bytes(),
+            copies: Some(copies),
+            properties: Some(properties),
+            random,
+        };
+        find_route(vhost, grants, publish.exchange(), input).map(|(route, _)| Arc::new(route))
     }
 
     /// Forgets all of them, when the connection goes.
@@ -111,7 +135,10 @@ fn find_route(
 ) -> Result<(QueueRoute, bool), Refusal> {
     grants.check_publish(exchange)?;
     if exchange.is_empty() {
-        return Ok(default_route(vhost, input.routing_key));
+        return Ok(match input.copies {
+            None => default_route(vhost, input.routing_key),
+            Some(_) => (default_copies_route(vhost, input), false),
+        });
     }
     let topology = vhost.topology.read();
     let found = exchange.to_str().and_then(|name| topology.exchange(name));
@@ -132,12 +159,45 @@ fn find_route(
 /// The default exchange has every queue bound by its name, without bindings of its own. A name
 /// that no queue has is looked up each time, for nothing says when it will have one.
 fn default_route(vhost: &Vhost, name: &[u8]) -> (QueueRoute, bool) {
-    let topology = vhost.topology.read();
-    match str::from_utf8(name).ok().and_then(|name| topology.queue(name)) {
-        Some((_, queue)) => {
+    let found = {
+        let topology = vhost.topology.read();
+        str::from_utf8(name).ok().and_then(|name| topology.queue(name)).map(|(_, queue)| Arc::clone(queue))
+    };
+    match found.or_else(|| vhost.replies.find(name)) {
+        Some(queue) => {
             let versions = smallvec![(Arc::clone(&queue.liveness), 0)];
-            (Route { queues: vec![Arc::clone(queue)], versions }, true)
+            (Route { queues: vec![queue], histories: Vec::new(), versions }, true)
         }
-        None => (Route { queues: Vec::new(), versions: smallvec![] }, false),
+        None => (Route { queues: Vec::new(), histories: Vec::new(), versions: smallvec![] }, false),
     }
+}
+
+/// The queues of those names, each once, however often it is named.
+fn default_copies_route(vhost: &Vhost, input: RoutingInput<'_>) -> QueueRoute {
+    let topology = vhost.topology.read();
+    let named = |name| str::from_utf8(name).ok().and_then(|name| topology.queue(name));
+    let mut found: Vec<_> = input.keys().filter_map(named).collect();
+    found.sort_unstable_by_key(|(id, _)| *id);
+    found.dedup_by_key(|(id, _)| *id);
+    let queues = found.into_iter().map(|(_, queue)| Arc::clone(queue)).collect();
+    Route { queues, histories: Vec::new(), versions: smallvec![] }
+}
+
+/// Where a dead letter goes, by its key and those of its header `CC`; `None` when there is no such
+/// exchange. An internal one takes it too.
+pub(super) fn route_dead_letter(
+    vhost: &Vhost,
+    exchange: &str,
+    routing_key: &[u8],
+    properties: &Properties<'_>,
+    random: &dyn Fn() -> u64,
+) -> Option<QueueRoute> {
+    let copies = CarbonCopies::of(properties);
+    let input = RoutingInput { routing_key, copies, properties: Some(properties), random };
+    if exchange.is_empty() {
+        return Some(default_copies_route(vhost, input));
+    }
+    let topology = vhost.topology.read();
+    let (id, _) = topology.exchange(exchange)?;
+    Some(topology.route(id, input))
 }

@@ -10,10 +10,12 @@ use indexmap::IndexMap;
 
 use super::{
     connection::Connection,
+    dead_letters::DeadLetter,
     sources::{Delivery, SourceId},
 };
 use crate::{
     Location, Refusal,
+    model::{queue::DeathReason, queue_arguments::QueueType},
     planted::{self, Bug},
     session::UnknownDeliveryTag,
 };
@@ -45,11 +47,36 @@ impl From<UnknownDeliveryTag> for Refusal {
 }
 
 impl Connection {
-    /// `basic.ack`, and `basic.nack` and `basic.reject` without requeue.
+    /// `basic.ack`.
     pub(super) fn acknowledge(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<(), Refusal> {
         let taken = self.take_unacked(channel, tag, multiple)?;
         self.free(channel, taken);
         Ok(())
+    }
+
+    /// `basic.nack` and `basic.reject` without requeue.
+    pub(super) fn discard(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<(), Refusal> {
+        let taken = self.take_unacked(channel, tag, multiple)?;
+        self.refuse_to_refuse(channel, &taken)?;
+        self.discard_taken(channel, taken);
+        Ok(())
+    }
+
+    /// Deliveries that a consumer refused go to where their queues' dead letters go.
+    pub(super) fn discard_taken(&mut self, channel: u16, mut taken: Vec<Delivery>) {
+        for delivery in taken.drain(..) {
+            let queue = &self.sources.of(delivery.source).queue;
+            if queue.declaration.parsed.dead_letter.is_some() {
+                let (queue, location) = (Arc::clone(queue), delivery.location);
+                let reason = DeathReason::Rejected;
+                self.scratch.dead_letters.push_back(DeadLetter { queue, location, reason });
+            } else {
+                self.settles.freed.push(delivery.location);
+            }
+            self.settles.count(delivery.source);
+            self.give_back_credit(channel, &delivery);
+        }
+        self.settles.taken = taken;
     }
 
     /// Deliveries are settled for good.
@@ -65,9 +92,21 @@ impl Connection {
     /// `basic.nack` and `basic.reject` with requeue.
     pub(super) fn reject_to_queue(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<(), Refusal> {
         let taken = self.take_unacked(channel, tag, multiple)?;
+        self.refuse_to_refuse(channel, &taken)?;
         self.flush_settles();
         self.requeue(channel, &taken);
         Ok(())
+    }
+
+    /// A stream takes nothing back. The error closes the connection, so what was taken is put back
+    /// at once and nobody misses it in the channel.
+    fn refuse_to_refuse(&mut self, channel: u16, taken: &[Delivery]) -> Result<(), Refusal> {
+        let of_streams =
+            |delivery: &&Delivery| self.sources.of(delivery.source).queue.queue_type() == QueueType::Stream;
+        let Some(first) = taken.iter().find(of_streams) else { return Ok(()) };
+        let queue = Arc::clone(&self.sources.of(first.source).queue);
+        self.requeue(channel, taken);
+        self.refuse_for_stream(&queue, "basic.nack and basic.reject")
     }
 
     fn take_unacked(&mut self, channel: u16, tag: u64, multiple: bool) -> Result<Vec<Delivery>, Refusal> {
@@ -115,9 +154,9 @@ impl Connection {
         source.unacked -= count;
         let slot = source.slot;
         let queue = Arc::clone(&source.queue);
-        let done = queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
-            let messages = run.iter().map(|delivery| (delivery.position, redelivered(delivery.location)));
-            queue.requeue(messages, slot, count, body_octets, effects);
+        let done = queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            let back = run.iter().map(|delivery| (delivery.position, redelivered(delivery.location)));
+            queue.requeue(back, slot, messages, effects);
         });
         if done.is_none() {
             self.engine.release(run.iter().map(|delivery| delivery.location));
@@ -148,8 +187,8 @@ impl Connection {
         let source = self.sources.of(id);
         source.unacked -= count;
         let slot = source.slot;
-        source.queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
-            queue.settle(slot, count, body_octets, effects);
+        source.queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.settle(slot, count, messages, effects);
         });
         self.sources.tidy(id);
     }
@@ -174,8 +213,8 @@ impl Connection {
     pub(super) fn wake_consumer(&mut self, id: SourceId) {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot else { return };
-        source.queue.step(&self.engine, &mut self.scratch, |queue, body_octets, effects| {
-            queue.wake(slot, body_octets, effects);
+        source.queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.wake(slot, messages, effects);
         });
     }
 }

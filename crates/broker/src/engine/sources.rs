@@ -41,6 +41,8 @@ pub(super) struct Source {
     pub(super) unacked: u32,
     /// Whether what it is handed counts in the channel's shared prefetch.
     pub(super) shares_credit: bool,
+    /// Whether it is a consumer of answers, whose deliveries all have the tag 1.
+    pub(super) is_of_replies: bool,
     serial: u64,
 }
 
@@ -68,6 +70,7 @@ impl Sources {
             slot: None,
             unacked: 0,
             shares_credit: false,
+            is_of_replies: false,
             serial,
         };
         SourceId { slot: self.slots.insert(source), serial }

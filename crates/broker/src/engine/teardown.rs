@@ -12,6 +12,7 @@ use std::{
 use leveret_wire::method::{channel as channel_method, connection};
 
 use super::{
+    Engine,
     connection::{ChannelData, Connection},
     inbox::Letter,
     queue_cell::QueueCell,
@@ -53,7 +54,10 @@ pub(super) struct Teardown {
     /// Consumers that are off their queues, and whose messages still lie in the mail.
     stopped: Vec<SourceId>,
     unsent: VecDeque<Unsent>,
+    /// Deliveries go back before what was not sent, which stood behind them.
     deliveries: BTreeMap<SourceId, VecDeque<Delivery>>,
+    /// Queues with one active consumer at a time, which may have been ours.
+    successions: Vec<Arc<QueueCell>>,
     queues: VecDeque<Arc<QueueCell>>,
     then: Then,
 }
@@ -74,6 +78,19 @@ impl Frees {
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
+
+    /// Gives references back, as far as the budget goes.
+    pub(super) fn run(&mut self, engine: &Engine, budget: &mut usize) {
+        while *budget > 0 {
+            let Some(mut locations) = self.pending.pop_front() else { return };
+            let count = locations.len().min(*budget);
+            *budget -= count;
+            engine.release(locations.drain(..count));
+            if !locations.is_empty() {
+                self.pending.push_front(locations);
+            }
+        }
+    }
 }
 
 impl Teardown {
@@ -83,6 +100,7 @@ impl Teardown {
             stopped: Vec::new(),
             unsent: VecDeque::new(),
             deliveries: BTreeMap::new(),
+            successions: Vec::new(),
             queues: VecDeque::new(),
             then,
         }
@@ -102,6 +120,7 @@ impl Teardown {
             && self.stopped.is_empty()
             && self.unsent.is_empty()
             && self.deliveries.is_empty()
+            && self.successions.is_empty()
             && self.queues.is_empty()
     }
 }
@@ -120,7 +139,8 @@ impl Connection {
         answer: Option<u16>,
     ) {
         let mut teardown = Teardown::new(answer.map_or(Then::Nothing, Then::ChannelCloseOk));
-        if let Some(channel) = channel {
+        if let Some(mut channel) = channel {
+            self.forget_replies(channel.data.replies.take());
             self.transaction_octets -= channel.data.transaction.octets();
             teardown.add_channel(channel);
         }
@@ -131,7 +151,8 @@ impl Connection {
     /// The connection goes with all that it has.
     pub(super) fn tear_down(&mut self, then: Then) {
         let mut teardown = Teardown::new(then);
-        for (_, channel) in self.session.take_channels() {
+        for (_, mut channel) in self.session.take_channels() {
+            self.forget_replies(channel.data.replies.take());
             self.transaction_octets -= channel.data.transaction.octets();
             teardown.add_channel(channel);
         }
@@ -163,15 +184,12 @@ impl Connection {
 
     fn teardown_step(&mut self, teardown: &mut Teardown) {
         if let Some(id) = teardown.consumers.pop_front() {
-            return self.take_off_queue(id, &mut teardown.stopped);
+            return self.take_off_queue(id, teardown);
         }
         if !teardown.stopped.is_empty() {
             let stopped = std::mem::take(&mut teardown.stopped);
             teardown.unsent = self.take_unsent(stopped);
             return;
-        }
-        if let Some(unsent) = teardown.unsent.pop_front() {
-            return self.put_back_unsent(&unsent.queue, unsent.no_ack, &unsent.letters);
         }
         if let Some(mut entry) = teardown.deliveries.first_entry() {
             let deliveries = entry.get_mut();
@@ -182,6 +200,12 @@ impl Connection {
             }
             return self.requeue_run(&run);
         }
+        if let Some(unsent) = teardown.unsent.pop_front() {
+            return self.put_back_unsent(&unsent.queue, unsent.no_ack, &unsent.letters);
+        }
+        if let Some(queue) = teardown.successions.pop() {
+            return self.let_succeed(&queue);
+        }
         if let Some(queue) = teardown.queues.pop_front() {
             let vhost = self.open_vhost_handle();
             let Ok(_messages) = self.remove_queue(&vhost, &queue, |_| Ok::<(), std::convert::Infallible>(()));
@@ -190,14 +214,24 @@ impl Connection {
 
     /// A consumer is handed nothing more. What it was handed is looked for once for all of them,
     /// because they may be many and have much in the mail.
-    fn take_off_queue(&mut self, id: SourceId, stopped: &mut Vec<SourceId>) {
+    fn take_off_queue(&mut self, id: SourceId, teardown: &mut Teardown) {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot.take() else { return };
         let queue = Arc::clone(&source.queue);
-        stopped.push(id);
-        if queue.remove_consumer(slot) {
+        teardown.stopped.push(id);
+        if queue.has_single_active_consumer() {
+            teardown.successions.push(Arc::clone(&queue));
+        }
+        if queue.remove_consumer(&self.engine, &mut self.scratch, slot) {
             self.remove_abandoned_queue(&queue);
         }
+    }
+
+    /// The next consumer may become the active one.
+    pub(super) fn let_succeed(&mut self, queue: &QueueCell) {
+        queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.succeed(messages, effects)
+        });
     }
 
     /// Takes what consumers were handed out of the mail, and lets go of the consumers.
@@ -239,14 +273,6 @@ impl Connection {
     /// Gives references back, as far as the turn goes.
     pub(super) fn run_frees(&mut self) {
         let mut budget = TURN_FREES_MAX;
-        while budget > 0 {
-            let Some(mut locations) = self.frees.pending.pop_front() else { return };
-            let count = locations.len().min(budget);
-            budget -= count;
-            self.engine.release(locations.drain(..count));
-            if !locations.is_empty() {
-                self.frees.pending.push_front(locations);
-            }
-        }
+        self.frees.run(&self.engine, &mut budget);
     }
 }

@@ -24,11 +24,28 @@ struct HeldPublish {
     body: Box<[u8]>,
 }
 
+/// What a consumer says of deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// `basic.ack`.
+    Acknowledged,
+    /// `basic.nack` or `basic.reject` without requeue.
+    Discarded,
+    /// `basic.nack` or `basic.reject` with requeue.
+    Requeued,
+}
+
+impl Outcome {
+    pub(super) const fn refused(requeue: bool) -> Self {
+        if requeue { Self::Requeued } else { Self::Discarded }
+    }
+}
+
 /// Deliveries whose acknowledgement is held back, as it named them when it came.
 #[derive(Debug)]
 struct HeldSettle {
     tags: Vec<u64>,
-    requeue: bool,
+    outcome: Outcome,
 }
 
 /// What a transactional channel holds back.
@@ -87,7 +104,7 @@ impl Connection {
         channel: u16,
         tag: u64,
         multiple: bool,
-        requeue: bool,
+        outcome: Outcome,
     ) -> Result<(), Refusal> {
         let open = self.channel(channel);
         if matches!(open.mode, ChannelMode::Transaction) {
@@ -98,14 +115,14 @@ impl Connection {
             }
             tags.retain(|tag| held.settled_tags.insert(*tag));
             if !tags.is_empty() {
-                held.settles.push(HeldSettle { tags, requeue });
+                held.settles.push(HeldSettle { tags, outcome });
             }
             return Ok(());
         }
-        if requeue {
-            self.reject_to_queue(channel, tag, multiple)
-        } else {
-            self.acknowledge(channel, tag, multiple)
+        match outcome {
+            Outcome::Acknowledged => self.acknowledge(channel, tag, multiple),
+            Outcome::Discarded => self.discard(channel, tag, multiple),
+            Outcome::Requeued => self.reject_to_queue(channel, tag, multiple),
         }
     }
 
@@ -131,11 +148,13 @@ impl Connection {
         let unacked = &mut self.channel(channel).unacked;
         let take = |tag: &u64| unacked.take(*tag).expect("what a transaction settles stays unacknowledged");
         let taken: Vec<_> = held.tags.iter().map(take).collect();
-        if held.requeue {
-            self.flush_settles();
-            self.requeue(channel, &taken);
-        } else {
-            self.free(channel, taken);
+        match held.outcome {
+            Outcome::Acknowledged => self.free(channel, taken),
+            Outcome::Discarded => self.discard_taken(channel, taken),
+            Outcome::Requeued => {
+                self.flush_settles();
+                self.requeue(channel, &taken);
+            }
         }
     }
 
@@ -149,7 +168,7 @@ impl Connection {
     }
 
     /// A commit is answered when all of it is done, so it is the one thing without slices.
-    fn flush_publishes_whole(&mut self) {
+    pub(super) fn flush_publishes_whole(&mut self) {
         self.flush_publishes();
         while self.publishes.is_flushing() {
             self.flush_publishes();

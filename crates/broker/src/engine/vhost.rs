@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{admission::Places, queue_cell::QueueCell};
+use super::{admission::Places, queue_cell::QueueCell, replies::Replies};
 use crate::{
     access::Permission,
     definitions::{TopicPermissionDefinition, VhostDefinition},
@@ -22,6 +22,7 @@ pub(super) struct Vhost {
     pub(super) topic_permissions: Vec<TopicPermissionDefinition>,
     pub(super) connections: Places,
     pub(super) topology: RwLock<Topology<Arc<QueueCell>>>,
+    pub(super) replies: Replies,
 }
 
 impl Vhost {
@@ -35,6 +36,7 @@ impl Vhost {
             topic_permissions: Vec::new(),
             connections: Places::default(),
             topology: RwLock::new(Topology::new()),
+            replies: Replies::default(),
         }
     }
 }

@@ -6,57 +6,47 @@
 
 use leveret_wire::{Table, Value};
 
-use super::queue::{Overflow, QueueLimits};
+use super::{queue_arguments::QueueType, stream::StreamOffset};
 use crate::refusal::Refusal;
 
-/// The type of a queue. On one node a quorum queue is a durable queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum QueueType {
-    /// A queue.
-    #[default]
-    Classic,
-    /// A queue that must be durable and may not be exclusive.
-    Quorum,
-}
-
-/// What a queue's arguments ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct QueueArguments {
-    /// `x-queue-type`.
-    pub queue_type: QueueType,
-    /// `x-max-length`, `x-max-length-bytes`, `x-overflow`.
-    pub limits: QueueLimits,
-}
-
-/// Queue arguments of RabbitMQ's whose meaning is not built.
-const QUEUE_ARGUMENTS_MISSING: [&str; 17] = [
-    "x-consumer-timeout",
+/// Queue arguments that a second declaration must repeat, in the order in which they are compared.
+const CLASSIC_COMPARED: [&str; 12] = [
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-single-active-consumer",
+    "x-queue-type",
+];
+const QUORUM_COMPARED: [&str; 14] = [
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
     "x-delivery-limit",
     "x-expires",
-    "x-initial-cluster-size",
-    "x-max-age",
-    "x-max-in-memory-bytes",
+    "x-max-length",
+    "x-max-length-bytes",
     "x-max-in-memory-length",
-    "x-max-priority",
-    "x-message-ttl",
-    "x-quorum-target-group-size",
+    "x-max-in-memory-bytes",
+    "x-overflow",
     "x-single-active-consumer",
-    "x-stream-filter-size-bytes",
-    "x-stream-max-segment-size-bytes",
-    "x-stream-offset",
+    "x-queue-type",
+    "x-quorum-initial-group-size",
+    "x-message-ttl",
 ];
-
-/// Queue arguments that a second declaration must repeat.
-const QUEUE_ARGUMENTS_COMPARED: [&str; 6] =
-    ["x-max-length", "x-max-length-bytes", "x-overflow", "x-queue-mode", "x-queue-type", "x-queue-version"];
-
-/// Exchange arguments whose meaning is not built.
-const EXCHANGE_ARGUMENTS_MISSING: [&str; 1] = ["alternate-exchange"];
-/// Consumer arguments whose meaning is not built.
-const CONSUMER_ARGUMENTS_MISSING: [&str; 2] = ["x-priority", "x-stream-offset"];
+const STREAM_COMPARED: [&str; 5] = [
+    "x-max-length-bytes",
+    "x-queue-type",
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-initial-cluster-size",
+];
 
 /// Whose arguments they are, for the texts.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +60,7 @@ pub struct Owner<'a> {
 }
 
 impl Owner<'_> {
-    fn invalid(self, argument: &str, reason: impl Into<String>) -> Refusal {
+    pub(super) fn invalid(self, argument: &str, reason: impl Into<String>) -> Refusal {
         Refusal::InvalidArgument {
             argument: argument.to_owned(),
             object: self.object,
@@ -80,7 +70,26 @@ impl Owner<'_> {
         }
     }
 
-    fn refuse_missing(self, arguments: Table<'_>, missing: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn wrong_type(self, argument: &str, value: Value<'_>) -> Refusal {
+        Refusal::ArgumentType {
+            argument: argument.to_owned(),
+            type_name: value.type_name(),
+            object: self.object,
+            name: self.name.to_owned(),
+            vhost: self.vhost.to_owned(),
+        }
+    }
+
+    pub(super) fn of_other_type(self, argument: &'static str, queue_type: QueueType) -> Refusal {
+        Refusal::ArgumentOfOtherType {
+            argument,
+            queue: self.name.to_owned(),
+            vhost: self.vhost.to_owned(),
+            queue_type: queue_type.module(),
+        }
+    }
+
+    pub(super) fn refuse_missing(self, arguments: Table<'_>, missing: &[&str]) -> Result<(), Refusal> {
         match missing.iter().find(|name| arguments.find(name).is_some()) {
             Some(name) => Err(self.invalid(name, "not implemented by this broker yet")),
             None => Ok(()),
@@ -88,133 +97,81 @@ impl Owner<'_> {
     }
 }
 
-impl QueueArguments {
-    /// Reads a queue's arguments, none of which is among those that are not built.
+/// What a consumer's arguments ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConsumerArguments {
+    /// `x-priority`: any integer, 0 if there is none.
+    pub priority: i64,
+    /// `x-stream-offset`.
+    pub offset: StreamOffset,
+}
+
+impl ConsumerArguments {
+    /// Reads them. A stream has no priorities, and nothing else has an offset.
     ///
     /// # Errors
-    /// [`Refusal::InvalidArgument`] when one is of a wrong type or range.
-    pub fn parse(arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
-        let queue_type = parse_queue_type(arguments, owner)?;
-        check_queue_mode(arguments, owner)?;
-        check_queue_version(arguments, owner)?;
-        check_cluster_arguments(arguments, queue_type, owner)?;
-        let limits = QueueLimits {
-            messages_max: parse_count(arguments, "x-max-length", owner)?,
-            octets_max: parse_count(arguments, "x-max-length-bytes", owner)?,
-            overflow: parse_overflow(arguments, owner)?,
-        };
-        Ok(Self { queue_type, limits })
+    /// [`Refusal::InvalidArgument`] when one is of a wrong type or form.
+    pub fn parse(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<Self, Refusal> {
+        if queue_type == QueueType::Stream {
+            if arguments.find("x-priority").is_some() {
+                return Err(owner.of_other_type("x-priority", queue_type));
+            }
+            return Ok(Self { priority: 0, offset: parse_offset(arguments, owner)? });
+        }
+        let name = "x-priority";
+        let Some(value) = arguments.find(name) else { return Ok(Self::default()) };
+        let wrong = || owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()));
+        Ok(Self { priority: value.as_integer().ok_or_else(wrong)?, offset: StreamOffset::Next })
     }
 }
 
-fn parse_queue_type(arguments: Table<'_>, owner: Owner<'_>) -> Result<QueueType, Refusal> {
-    let name = "x-queue-type";
-    match arguments.find(name) {
-        None => Ok(QueueType::Classic),
-        Some(Value::LongStr(b"classic")) => Ok(QueueType::Classic),
-        Some(Value::LongStr(b"quorum")) => Ok(QueueType::Quorum),
-        Some(Value::LongStr(b"stream")) => {
-            Err(owner.invalid(name, "queues of type 'stream' are not implemented by this broker yet"))
-        }
-        Some(Value::LongStr(other)) => {
-            Err(owner
-                .invalid(name, format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(other))))
-        }
-        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
-    }
-}
-
-fn check_queue_mode(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    let name = "x-queue-mode";
-    match arguments.find(name) {
-        None | Some(Value::LongStr(b"default" | b"lazy")) => Ok(()),
-        Some(Value::LongStr(other)) => {
-            Err(owner
-                .invalid(name, format!("\"unsupported queue mode '{}'\"", String::from_utf8_lossy(other))))
-        }
-        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
-    }
-}
-
-fn check_queue_version(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    let name = "x-queue-version";
-    match arguments.find(name).map(|value| (value, value.as_integer())) {
-        None | Some((_, Some(1 | 2))) => Ok(()),
-        Some((_, Some(other))) => {
-            Err(owner.invalid(name, format!("\"unsupported queue version '{other}'\"")))
-        }
-        Some((other, None)) => {
-            Err(owner.invalid(name, format!("\"expected integer, got {}\"", other.type_name())))
-        }
-    }
-}
-
-/// Arguments about replicas: there is one node, so they are checked and change nothing.
-fn check_cluster_arguments(
-    arguments: Table<'_>,
-    queue_type: QueueType,
-    owner: Owner<'_>,
-) -> Result<(), Refusal> {
-    let name = "x-queue-leader-locator";
-    match (queue_type, arguments.find(name)) {
-        (_, None) | (QueueType::Quorum, Some(Value::LongStr(b"client-local" | b"balanced"))) => Ok(()),
-        (QueueType::Quorum, Some(_)) => Err(owner.invalid(name, "invalid_queue_locator_arg")),
-        (QueueType::Classic, Some(_)) => Err(Refusal::ArgumentOfOtherType {
-            argument: name,
-            queue: owner.name.to_owned(),
-            vhost: owner.vhost.to_owned(),
-            queue_type: "rabbit_classic_queue",
+/// A word, a number, a time, or how far back: `10m`. A number below zero is so many from the end,
+/// as LavinMQ has it.
+fn parse_offset(arguments: Table<'_>, owner: Owner<'_>) -> Result<StreamOffset, Refusal> {
+    let name = "x-stream-offset";
+    let Some(value) = arguments.find(name) else { return Ok(StreamOffset::Next) };
+    let ago = |text| age_millis(text).map(|millis| StreamOffset::Ago { millis });
+    let offset = match (value, value.as_integer()) {
+        (Value::LongStr(b"first"), _) => Some(StreamOffset::First),
+        (Value::LongStr(b"last"), _) => Some(StreamOffset::Last),
+        (Value::LongStr(b"next"), _) => Some(StreamOffset::Next),
+        (Value::LongStr(text), _) => str::from_utf8(text).ok().and_then(ago),
+        (Value::Timestamp(seconds), _) => Some(StreamOffset::Since { seconds }),
+        (_, Some(number)) => Some(match u64::try_from(number) {
+            Ok(number) => StreamOffset::Number(number),
+            Err(_) => StreamOffset::LastCount(number.unsigned_abs()),
         }),
+        _ => None,
+    };
+    offset.ok_or_else(|| {
+        let value = match value {
+            Value::LongStr(text) => format!("<<\"{}\">>", String::from_utf8_lossy(text)),
+            other => value_text(other),
+        };
+        let type_name = arguments.find(name).map_or("void", Value::type_name);
+        owner.invalid(name, format!("{{invalid_stream_offset_arg,{{{type_name},{value}}}}}"))
+    })
+}
+
+/// Milliseconds of a number with a unit: `Y`, `M`, `D`, `h`, `m` or `s`, a year having 365 days and
+/// a month 30, as RabbitMQ reads it.
+#[must_use]
+pub fn age_millis(text: &str) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let seconds: u64 = match unit {
+        'Y' => 365 * 24 * 3600,
+        'M' => 30 * 24 * 3600,
+        'D' => 24 * 3600,
+        'h' => 3600,
+        'm' => 60,
+        's' => 1,
+        _ => return None,
+    };
+    let number = &text[..text.len() - unit.len_utf8()];
+    if !number.bytes().all(|octet| octet.is_ascii_digit()) {
+        return None;
     }
-}
-
-fn parse_count(arguments: Table<'_>, name: &str, owner: Owner<'_>) -> Result<Option<u64>, Refusal> {
-    let Some(value) = arguments.find(name) else { return Ok(None) };
-    match (value, value.as_integer()) {
-        (Value::Void, _) => Ok(None),
-        (_, Some(count)) => match u64::try_from(count) {
-            Ok(count) => Ok(Some(count)),
-            Err(_) => Err(owner.invalid(name, format!("{{value_negative,{count}}}"))),
-        },
-        (other, None) => Err(owner.invalid(name, format!("\"expected integer, got {}\"", other.type_name()))),
-    }
-}
-
-fn parse_overflow(arguments: Table<'_>, owner: Owner<'_>) -> Result<Overflow, Refusal> {
-    let name = "x-overflow";
-    match arguments.find(name) {
-        None | Some(Value::LongStr(b"drop-head")) => Ok(Overflow::DropHead),
-        Some(Value::LongStr(b"reject-publish")) => Ok(Overflow::RejectPublish),
-        Some(Value::LongStr(b"reject-publish-dlx")) => {
-            Err(owner.invalid(name, "'reject-publish-dlx' is not implemented by this broker yet"))
-        }
-        Some(Value::LongStr(_)) => Err(owner.invalid(name, "invalid_overflow")),
-        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
-    }
-}
-
-/// Refuses a queue's arguments whose meaning is not built, be the queue there or not.
-///
-/// # Errors
-/// [`Refusal::InvalidArgument`] naming the first of them.
-pub fn refuse_missing_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    owner.refuse_missing(arguments, &QUEUE_ARGUMENTS_MISSING)
-}
-
-/// Checks an exchange's arguments.
-///
-/// # Errors
-/// [`Refusal::InvalidArgument`] when the meaning of one is not built.
-pub fn check_exchange_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    owner.refuse_missing(arguments, &EXCHANGE_ARGUMENTS_MISSING)
-}
-
-/// Checks a consumer's arguments.
-///
-/// # Errors
-/// [`Refusal::InvalidArgument`] when the meaning of one is not built.
-pub fn check_consumer_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    owner.refuse_missing(arguments, &CONSUMER_ARGUMENTS_MISSING)
+    number.parse::<u64>().ok()?.checked_mul(seconds)?.checked_mul(1000)
 }
 
 /// Compares the arguments of a second declaration of a queue with those it has.
@@ -224,9 +181,15 @@ pub fn check_consumer_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Resul
 pub fn check_queue_equivalence(
     current: Table<'_>,
     received: Table<'_>,
+    queue_type: QueueType,
     owner: Owner<'_>,
 ) -> Result<(), Refusal> {
-    for name in QUEUE_ARGUMENTS_COMPARED {
+    let compared: &[&str] = match queue_type {
+        QueueType::Classic => &CLASSIC_COMPARED,
+        QueueType::Quorum => &QUORUM_COMPARED,
+        QueueType::Stream => &STREAM_COMPARED,
+    };
+    for &name in compared {
         let default = |value| {
             if name == "x-queue-type" && value == Some(Value::LongStr(b"classic")) { None } else { value }
         };
@@ -256,7 +219,9 @@ pub fn flag_difference<T: PartialEq + std::fmt::Display>(current: &T, received: 
     (current != received).then(|| format!("received '{received}' but current is '{current}'"))
 }
 
-fn argument_difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {
+/// `received 'x' but current is 'y'`, when two values of an argument differ.
+#[must_use]
+pub fn argument_difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {
     let described =
         |value: Value<'_>| format!("the value '{}' of type '{}'", value_text(value), value.type_name());
     match (current, received) {
@@ -293,6 +258,20 @@ pub fn value_text(value: Value<'_>) -> String {
     }
 }
 
+/// Octets as Erlang shows a term of them: `<<"text">>`, or `<<1,2>>` where not all can be shown.
+#[must_use]
+pub fn erlang_text(octets: &[u8]) -> String {
+    if octets.is_empty() {
+        return "<<>>".to_owned();
+    }
+    if octets.iter().all(|octet| matches!(octet, b' '..=b'~')) {
+        let text = String::from_utf8_lossy(octets).replace('\\', "\\\\").replace('"', "\\\"");
+        return format!("<<\"{text}\">>");
+    }
+    let shown: Vec<_> = octets.iter().map(u8::to_string).collect();
+    format!("<<{}>>", shown.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use leveret_wire::TableBuf;
@@ -305,53 +284,16 @@ mod tests {
         TableBuf::new().with(name, value)
     }
 
-    fn check_refused(name: &str, value: Value<'_>, wanted: &str) {
-        let arguments = table(name, value);
-        let arguments = arguments.as_table();
-        let parse = |()| QueueArguments::parse(arguments, QUEUE).map(drop);
-        let refusal = refuse_missing_arguments(arguments, QUEUE).and_then(parse).unwrap_err();
-        let text = refusal.to_string();
-        let prefix = format!("invalid arg '{name}' for queue 'q' in vhost '/': ");
-        assert_eq!(text.strip_prefix(&prefix), Some(wanted), "{text}");
-    }
-
-    #[test]
-    fn wrong_arguments_are_refused_in_rabbitmqs_words() {
-        check_refused("x-max-length", Value::I32(-1), "{value_negative,-1}");
-        check_refused("x-max-length", Value::LongStr(b"5"), "\"expected integer, got longstr\"");
-        check_refused("x-overflow", Value::I32(1), "{unacceptable_type,signedint}");
-        check_refused("x-overflow", Value::LongStr(b"spill"), "invalid_overflow");
-        check_refused("x-queue-mode", Value::LongStr(b"nope"), "\"unsupported queue mode 'nope'\"");
-        check_refused("x-queue-type", Value::LongStr(b"nope"), "\"unsupported queue type 'nope'\"");
-        check_refused("x-queue-version", Value::I32(3), "\"unsupported queue version '3'\"");
-    }
-
-    #[test]
-    fn what_is_not_built_is_refused_by_name() {
-        for name in QUEUE_ARGUMENTS_MISSING {
-            check_refused(name, Value::I32(1), "not implemented by this broker yet");
-        }
-    }
-
-    #[test]
-    fn limits_are_read() {
-        let arguments = TableBuf::new()
-            .with("x-max-length", Value::U8(3))
-            .with("x-max-length-bytes", Value::I64(4))
-            .with("x-overflow", Value::LongStr(b"reject-publish"))
-            .with("x-queue-type", Value::LongStr(b"quorum"))
-            .with("x-nobody-knows", Value::Void);
-        let parsed = QueueArguments::parse(arguments.as_table(), QUEUE).unwrap();
-        let limits =
-            QueueLimits { messages_max: Some(3), octets_max: Some(4), overflow: Overflow::RejectPublish };
-        assert_eq!(parsed, QueueArguments { queue_type: QueueType::Quorum, limits });
-    }
-
     fn difference(current: Option<Value<'_>>, received: Option<Value<'_>>) -> Option<String> {
         let build =
             |value: Option<Value<'_>>| value.map_or_else(TableBuf::new, |value| table("x-max-length", value));
-        let refused =
-            check_queue_equivalence(build(current).as_table(), build(received).as_table(), QUEUE).err()?;
+        let refused = check_queue_equivalence(
+            build(current).as_table(),
+            build(received).as_table(),
+            QueueType::Classic,
+            QUEUE,
+        )
+        .err()?;
         let text = refused.to_string();
         Some(
             text.strip_prefix("inequivalent arg 'x-max-length' for queue 'q' in vhost '/': ")
@@ -372,5 +314,24 @@ mod tests {
         let given = "received the value '1000' of type 'signedint' but current is none";
         check(None, Some(Value::I32(1000)), Some(given));
         check(Some(Value::I32(1000)), Some(Value::Void), Some("received none but current is '1000'"));
+    }
+
+    #[test]
+    fn a_reader_says_where_it_begins() {
+        let check = |value, wanted: Option<StreamOffset>| {
+            let arguments = table("x-stream-offset", value);
+            let parsed = ConsumerArguments::parse(arguments.as_table(), QueueType::Stream, QUEUE);
+            assert_eq!(parsed.map(|parsed| parsed.offset).ok(), wanted);
+        };
+        check(Value::LongStr(b"first"), Some(StreamOffset::First));
+        check(Value::LongStr(b"last"), Some(StreamOffset::Last));
+        check(Value::I8(3), Some(StreamOffset::Number(3)));
+        check(Value::I64(-3), Some(StreamOffset::LastCount(3)));
+        check(Value::Timestamp(9), Some(StreamOffset::Since { seconds: 9 }));
+        check(Value::LongStr(b"10m"), Some(StreamOffset::Ago { millis: 600_000 }));
+        for wrong in ["1h30m", "10x", "", "m", "\u{e9}", "99999999999999999999s"] {
+            check(Value::LongStr(wrong.as_bytes()), None);
+        }
+        check(Value::Bool(true), None);
     }
 }

@@ -64,6 +64,8 @@ pub struct ConsumerSettings {
     pub no_ack: bool,
     /// No other consumer on the queue.
     pub exclusive: bool,
+    /// `x-priority`: higher ones are given messages first.
+    pub priority: i64,
     /// Unacknowledged deliveries at a time; 0 is no limit.
     pub prefetch: u16,
     /// The channel's shared prefetch, when it has one.

@@ -2,7 +2,7 @@
 //!
 //! Most messages have one or two, which are told apart by looking at them; a set that is hashed
 //! costs an allocation and a hash for each before it is of use. Invariant: a destination stands
-//! here once.
+//! here once, however often it was offered.
 
 use indexmap::IndexSet;
 use smallvec::SmallVec;
@@ -13,8 +13,11 @@ use super::binding::Destination;
 const FEW_MAX: usize = 8;
 
 /// Destinations, each once.
-#[derive(Debug)]
-pub struct Found(Shape);
+#[derive(Debug, Default)]
+pub struct Found {
+    shape: Shape,
+    offered: usize,
+}
 
 #[derive(Debug)]
 enum Shape {
@@ -22,31 +25,39 @@ enum Shape {
     Many(IndexSet<Destination>),
 }
 
-impl Default for Found {
+impl Default for Shape {
     fn default() -> Self {
-        Self(Shape::Few(SmallVec::new()))
+        Self::Few(SmallVec::new())
     }
 }
 
 impl Found {
     /// Adds a destination, unless it is there.
     pub fn insert(&mut self, destination: Destination) {
-        match &mut self.0 {
+        self.offered += 1;
+        match &mut self.shape {
             Shape::Few(few) if few.contains(&destination) => {}
             Shape::Few(few) if few.len() < FEW_MAX => few.push(destination),
             Shape::Few(few) => {
                 let mut many: IndexSet<_> = few.drain(..).collect();
                 many.insert(destination);
-                self.0 = Shape::Many(many);
+                self.shape = Shape::Many(many);
             }
             Shape::Many(many) => drop(many.insert(destination)),
         }
     }
 
+    /// How many were offered so far, those that were there already among them. An exchange that
+    /// offers none has no use for the message.
+    #[must_use]
+    pub const fn offered(&self) -> usize {
+        self.offered
+    }
+
     /// The destination at that place.
     #[must_use]
     pub fn get(&self, place: usize) -> Option<Destination> {
-        match &self.0 {
+        match &self.shape {
             Shape::Few(few) => few.get(place).copied(),
             Shape::Many(many) => many.get_index(place).copied(),
         }
@@ -60,7 +71,7 @@ impl Found {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.0 {
+        match &self.shape {
             Shape::Few(few) => few.len(),
             Shape::Many(many) => many.len(),
         }

@@ -16,7 +16,9 @@ use smallvec::SmallVec;
 
 use super::{
     binding::{Binding, Destination},
-    exchange::{Exchange, ExchangeDeclaration, ExchangeKind, RoutingInput, Version},
+    exchange::{
+        Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings, History, RoutingInput, Version,
+    },
     found::Found,
 };
 
@@ -43,6 +45,8 @@ pub const PREDECLARED: [(&str, ExchangeKind); 6] = [
 pub struct Route<H> {
     /// The queues, each once.
     pub queues: Vec<H>,
+    /// What exchanges on the way remember.
+    pub histories: Vec<Arc<History>>,
     /// The versions that held when the route was made.
     pub versions: SmallVec<[(Version, u64); 1]>,
 }
@@ -73,6 +77,8 @@ struct QueueNode<H> {
 pub struct Topology<H> {
     exchanges: Slab<ExchangeNode>,
     exchange_names: HashMap<Box<str>, ExchangeId>,
+    /// The exchanges whose alternate has that name, be it there or not.
+    alternates: HashMap<Box<[u8]>, IndexSet<ExchangeId>>,
     queues: Slab<QueueNode<H>>,
     queue_names: HashMap<Box<str>, QueueId>,
 }
@@ -90,6 +96,7 @@ impl<H: Clone> Topology<H> {
         let mut topology = Self {
             exchanges: Slab::new(),
             exchange_names: HashMap::new(),
+            alternates: HashMap::new(),
             queues: Slab::new(),
             queue_names: HashMap::new(),
         };
@@ -100,6 +107,7 @@ impl<H: Clone> Topology<H> {
                 auto_delete: false,
                 internal: false,
                 arguments: TableBuf::new(),
+                settings: ExchangeSettings::default(),
             };
             topology.add_exchange(name, declaration);
         }
@@ -130,7 +138,33 @@ impl<H: Clone> Topology<H> {
         let id = ExchangeId(self.exchanges.insert(ExchangeNode { exchange, inbound: IndexSet::new() }));
         let before = self.exchange_names.insert(name.into(), id);
         assert!(before.is_none(), "the name of a new exchange is free");
+        if let Some(alternate) = self.exchange_of(id).alternate() {
+            self.alternates.entry(alternate.into()).or_default().insert(id);
+        }
+        self.touch_those_with_alternate(name);
         id
+    }
+
+    /// Routes that ended where the alternate was missing go on now.
+    fn touch_those_with_alternate(&self, name: &str) {
+        for id in self.alternates.get(name.as_bytes()).into_iter().flatten() {
+            self.exchange_of(*id).touch();
+        }
+    }
+
+    fn forget_alternate(&mut self, id: ExchangeId, exchange: &Exchange) {
+        let Some(name) = exchange.alternate() else { return };
+        let Some(naming) = self.alternates.get_mut(name) else { return };
+        naming.swap_remove(&id);
+        if naming.is_empty() {
+            self.alternates.remove(name);
+        }
+    }
+
+    /// The exchange that gets what this one has no destination for, if it is there.
+    fn alternate(&self, exchange: &Exchange) -> Option<ExchangeId> {
+        let name = str::from_utf8(exchange.alternate()?).ok()?;
+        self.exchange_names.get(name).copied()
     }
 
     /// Whether any binding leads from the exchange.
@@ -146,7 +180,9 @@ impl<H: Clone> Topology<H> {
         while let Some(id) = doomed.pop() {
             let Some(node) = self.exchanges.try_remove(id.0) else { continue };
             self.exchange_names.remove(&node.exchange.name);
+            self.forget_alternate(id, &node.exchange);
             node.exchange.touch();
+            node.exchange.history().into_iter().for_each(|history| history.close());
             for binding in node.exchange.bindings() {
                 self.forget_inbound(binding);
             }
@@ -201,14 +237,20 @@ impl<H: Clone> Topology<H> {
         }
     }
 
-    /// Adds a binding; nothing happens when it is there.
-    pub fn bind(&mut self, binding: Binding) {
+    /// Makes an exchange remember its messages there.
+    pub fn remember_in(&mut self, id: ExchangeId, history: Arc<History>) {
+        self.exchanges[id.0].exchange.remember_in(history);
+    }
+
+    /// Adds a binding; false when it is there.
+    pub fn bind(&mut self, binding: Binding) -> bool {
         let binding = Arc::new(binding);
-        if self.exchanges[binding.source.0].exchange.bind(&binding) {
-            match binding.destination {
-                Destination::Queue(id) => self.queues[id.0].inbound.insert(binding),
-                Destination::Exchange(id) => self.exchanges[id.0].inbound.insert(binding),
-            };
+        if !self.exchanges[binding.source.0].exchange.bind(&binding) {
+            return false;
+        }
+        match binding.destination {
+            Destination::Queue(id) => self.queues[id.0].inbound.insert(binding),
+            Destination::Exchange(id) => self.exchanges[id.0].inbound.insert(binding),
         }
     }
 
@@ -249,7 +291,7 @@ impl<H: Clone> Topology<H> {
     }
 
     /// Whether routes from the exchange depend on the routing key alone: neither it nor an
-    /// exchange that may be reached from it looks at headers.
+    /// exchange that may be reached from it looks at more.
     #[must_use]
     pub fn routes_by_key(&self, from: ExchangeId) -> bool {
         let mut reached = Found::default();
@@ -258,46 +300,66 @@ impl<H: Clone> Topology<H> {
         while let Some(Destination::Exchange(id)) = reached.get(next) {
             next += 1;
             let exchange = &self.exchanges[id.0].exchange;
-            if exchange.declaration.kind.looks_at_headers() {
+            if !exchange.routes_by_key() {
                 return false;
             }
-            reached.extend(exchange.onward().map(Destination::Exchange));
+            reached.extend(exchange.onward().chain(self.alternate(exchange)).map(Destination::Exchange));
         }
         true
     }
 
-    /// Follows the bindings from an exchange to queues. Bindings between exchanges may form
-    /// cycles; each exchange is passed once.
+    /// Follows the bindings from an exchange to queues, and where none wants the message the
+    /// alternate exchange. The ways between exchanges may form cycles; each is passed once.
     #[must_use]
     pub fn route(&self, from: ExchangeId, input: RoutingInput<'_>) -> Route<H> {
         let mut found = Found::default();
         found.insert(Destination::Exchange(from));
-        let mut versions = SmallVec::new();
+        let (mut versions, mut histories) = (SmallVec::new(), Vec::new());
         let mut next = 0;
         while let Some(destination) = found.get(next) {
             next += 1;
             if let Destination::Exchange(id) = destination {
                 let exchange = &self.exchanges[id.0].exchange;
                 versions.push((Arc::clone(exchange.version()), exchange.version().load(Ordering::Acquire)));
+                histories.extend(exchange.history().cloned());
+                let offered_before = found.offered();
                 exchange.route(input, &mut found);
+                if found.offered() == offered_before {
+                    found.extend(self.alternate(exchange).map(Destination::Exchange));
+                }
             }
         }
         let queues = found.iter().filter_map(|destination| match destination {
             Destination::Queue(id) => Some(self.queues[id.0].handle.clone()),
             Destination::Exchange(_) => None,
         });
-        Route { queues: queues.collect(), versions }
+        Route { queues: queues.collect(), histories, versions }
+    }
+
+    /// Where a message of the past goes by a new binding of an exchange that remembers; `None` when
+    /// the binding does not want it.
+    #[must_use]
+    pub fn route_by(&self, binding: &Binding, input: RoutingInput<'_>) -> Option<Route<H>> {
+        if !Exchange::recalls(binding, input) {
+            return None;
+        }
+        Some(match binding.destination {
+            Destination::Exchange(id) => self.route(id, input),
+            Destination::Queue(id) => {
+                let queues = vec![self.queues[id.0].handle.clone()];
+                Route { queues, histories: Vec::new(), versions: SmallVec::new() }
+            }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use leveret_wire::Table;
-
     use super::*;
 
     fn declaration(kind: ExchangeKind, auto_delete: bool) -> ExchangeDeclaration {
-        ExchangeDeclaration { kind, durable: false, auto_delete, internal: false, arguments: TableBuf::new() }
+        let (arguments, settings) = (TableBuf::new(), ExchangeSettings::default());
+        ExchangeDeclaration { kind, durable: false, auto_delete, internal: false, arguments, settings }
     }
 
     struct Check(Topology<&'static str>);
@@ -319,8 +381,23 @@ mod tests {
         }
 
         fn route(&self, exchange: ExchangeId, key: &str) -> Vec<&'static str> {
-            let input = RoutingInput { routing_key: key.as_bytes(), headers: Table::EMPTY };
-            self.0.route(exchange, input).queues
+            self.kept_route(exchange, key).queues
+        }
+
+        fn kept_route(&self, exchange: ExchangeId, key: &str) -> Route<&'static str> {
+            let routing_key = key.as_bytes();
+            let input = RoutingInput { routing_key, copies: None, properties: None, random: &|| 0 };
+            self.0.route(exchange, input)
+        }
+
+        /// A fanout exchange, which keeps what it gets only when a binding is made.
+        fn with_alternate(&mut self, name: &str, alternate: &str) -> ExchangeId {
+            let settings =
+                ExchangeSettings { alternate: Some(alternate.as_bytes().into()), ..Default::default() };
+            self.0.add_exchange(
+                name,
+                ExchangeDeclaration { settings, ..declaration(ExchangeKind::Fanout, false) },
+            )
         }
     }
 
@@ -344,11 +421,72 @@ mod tests {
         let one = check.exchange("one", ExchangeKind::Fanout, false);
         let other = check.exchange("other", ExchangeKind::Fanout, false);
         check.bind(one, Destination::Exchange(other), "");
-        let route = check.0.route(one, RoutingInput { routing_key: b"", headers: Table::EMPTY });
+        let route = check.kept_route(one, "");
         assert!(route.is_current());
         let queue = Destination::Queue(check.0.add_queue("q", "q"));
         check.bind(other, queue, "");
         assert!(!route.is_current());
+    }
+
+    #[test]
+    fn what_an_exchange_has_no_destination_for_goes_to_its_alternate() {
+        let mut check = Check::new();
+        let first = check.with_alternate("first", "second");
+        let second = check.with_alternate("second", "third");
+        let third = check.with_alternate("third", "first");
+        assert!(check.route(first, "").is_empty(), "a cycle ends");
+        let queue = Destination::Queue(check.0.add_queue("q", "q"));
+        check.bind(third, queue, "");
+        assert_eq!(check.route(first, ""), ["q"], "by two steps");
+        let other = Destination::Queue(check.0.add_queue("r", "r"));
+        check.bind(second, other, "");
+        assert_eq!(check.route(first, ""), ["r"], "no further than where it is wanted");
+    }
+
+    #[test]
+    fn a_way_that_was_gone_before_counts_as_a_destination() {
+        let mut check = Check::new();
+        let back = check.with_alternate("back", "amq.fanout");
+        let front = check.exchange("front", ExchangeKind::Fanout, false);
+        let queue = Destination::Queue(check.0.add_queue("q", "q"));
+        let (fanout, _) = check.0.exchange("amq.fanout").unwrap();
+        let other = Destination::Queue(check.0.add_queue("r", "r"));
+        check.bind(fanout, other, "");
+        check.bind(front, queue, "");
+        check.bind(front, Destination::Exchange(back), "");
+        assert_eq!(check.route(front, ""), ["q", "r"], "the alternate of an exchange on the way");
+        check.bind(back, queue, "");
+        assert_eq!(check.route(front, ""), ["q"]);
+        check.0.unbind(&Binding {
+            source: back,
+            destination: queue,
+            routing_key: (*b"").into(),
+            arguments: TableBuf::new(),
+        });
+        check.bind(back, Destination::Exchange(front), "");
+        assert_eq!(check.route(front, ""), ["q"], "a binding that leads in a circle is a destination");
+    }
+
+    #[test]
+    fn a_route_is_stale_once_a_missing_alternate_appears_or_goes() {
+        let mut check = Check::new();
+        let front = check.with_alternate("front", "back");
+        let route = check.kept_route(front, "");
+        let back = check.exchange("back", ExchangeKind::Fanout, false);
+        assert!(!route.is_current());
+        let route = check.kept_route(front, "");
+        assert!(route.is_current());
+        check.0.remove_exchange(back);
+        assert!(!route.is_current());
+        check.0.remove_exchange(front);
+        assert!(check.0.alternates.is_empty());
+    }
+
+    #[test]
+    fn an_alternate_that_looks_at_headers_is_no_route_by_key() {
+        let mut check = Check::new();
+        let front = check.with_alternate("front", "amq.headers");
+        assert!(!check.0.routes_by_key(front));
     }
 
     #[test]

@@ -211,6 +211,19 @@ impl MessageLog {
         Arc::clone(&slot.chunk)
     }
 
+    /// Counts a further reference to each, which are all referenced already.
+    pub fn retain(&self, locations: impl IntoIterator<Item = Location>) {
+        let slots = self.slots.read();
+        let mut count = 0;
+        for location in locations {
+            let mut slot = slots.get(location.chunk()).expect("a referenced chunk is in the log").lock();
+            let at = slot.chunk.find(location.number()).expect("a referenced message is in its chunk");
+            slot.references[at] += 1;
+            count += 1;
+        }
+        self.memory.count(count * REFERENCE_OCTETS);
+    }
+
     /// Gives references back. Neighbours in one chunk are found together.
     pub fn release(&self, locations: impl IntoIterator<Item = Location>) {
         let mut locations = locations.into_iter().peekable();
@@ -306,7 +319,7 @@ mod tests {
             for body in bodies {
                 batch.append(references, Vec::new, |chunk| {
                     let route = PublishRoute::from_octets(b"\x01x\x01k").unwrap();
-                    Record::append(chunk, route, &[0, 0], &body);
+                    Record::append(chunk, 0, route, &[0, 0], &body);
                 });
             }
             let count = batch.offsets.len();
@@ -327,6 +340,19 @@ mod tests {
         assert_eq!(check.body(locations[1]), [2; 40]);
         check.log.release([locations[1]]);
         assert_eq!((check.log.chunk_count(), check.octets.get()), (0, 0));
+    }
+
+    #[test]
+    fn a_further_reference_keeps_a_message() {
+        let mut check = Check::new();
+        let locations = check.append(1, [vec![1; 10], vec![2; 10]]);
+        let before = check.octets.get();
+        check.log.retain([locations[0]]);
+        assert_eq!(check.octets.get(), before + REFERENCE_OCTETS);
+        check.log.release(locations.iter().copied());
+        assert_eq!(check.body(locations[0]), [1; 10]);
+        check.log.release([locations[0]]);
+        assert_eq!(check.octets.get(), 0);
     }
 
     #[test]

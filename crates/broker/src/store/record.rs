@@ -1,12 +1,12 @@
 //! A message as it stands in a chunk.
 //!
 //! ```text
-//!   0        4              8              12           14
-//!   +--------+--------------+--------------+------------+----------------+--------------+-------------+
-//!   | record | header frame | body octets  | route      | route          | header frame | body frame  |
-//!   | octets | octets       |              | octets     | exchange, key  | channel 0    | channel 0   |
-//!   +--------+--------------+--------------+------------+----------------+--------------+-------------+
-//!    u32 LE   u32 LE         u32 LE         u16 LE        two short strs
+//!   0        4              8         12        20       22
+//!   +--------+--------------+---------+---------+--------+----------------+--------------+-------------+
+//!   | record | header frame | body    | arrived | route  | route          | header frame | body frame  |
+//!   | octets | octets       | octets  | millis  | octets | exchange, key  | channel 0    | channel 0   |
+//!   +--------+--------------+---------+---------+--------+----------------+--------------+-------------+
+//!    u32 LE   u32 LE         u32 LE    u64 LE    u16 LE    two short strs
 //! ```
 //!
 //! The frames stand as they go out, so that a delivery is a few copies and two patched channel
@@ -17,7 +17,7 @@ use leveret_wire::{
     FRAME_END, FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, FrameKind, PublishRoute, method::basic,
 };
 
-const FIXED_OCTETS: usize = 14;
+const FIXED_OCTETS: usize = 22;
 const CONTENT_HEADER_FIXED_OCTETS: usize = 12;
 
 /// A message, borrowed from its chunk.
@@ -31,13 +31,21 @@ pub struct Record<'a> {
     pub header_frame_octets: usize,
     /// Octets of the body.
     pub body_octets: usize,
+    /// When it came, by the monotonic clock.
+    pub arrived_millis: u64,
 }
 
 impl<'a> Record<'a> {
     /// Appends a message to a chunk under construction. What has a fixed size is put together first,
     /// because every append to a vector asks for its room.
     #[inline]
-    pub fn append(chunk: &mut Vec<u8>, route: PublishRoute<'_>, property_octets: &[u8], body: &[u8]) {
+    pub fn append(
+        chunk: &mut Vec<u8>,
+        arrived_millis: u64,
+        route: PublishRoute<'_>,
+        property_octets: &[u8],
+        body: &[u8],
+    ) {
         let start = chunk.len();
         let route = route.as_bytes();
         let header_octets = CONTENT_HEADER_FIXED_OCTETS + property_octets.len();
@@ -48,7 +56,8 @@ impl<'a> Record<'a> {
         fixed[4..8].copy_from_slice(&length(header_octets + FRAME_OVERHEAD_OCTETS).to_le_bytes());
         fixed[8..12].copy_from_slice(&length(body.len()).to_le_bytes());
         let route_octets = u16::try_from(route.len()).expect("two short strings are at most 512 octets");
-        fixed[12..].copy_from_slice(&route_octets.to_le_bytes());
+        fixed[12..20].copy_from_slice(&arrived_millis.to_le_bytes());
+        fixed[20..].copy_from_slice(&route_octets.to_le_bytes());
         chunk.extend_from_slice(&fixed);
         chunk.extend_from_slice(route);
         let mut header = [0; FRAME_HEADER_OCTETS + CONTENT_HEADER_FIXED_OCTETS];
@@ -78,14 +87,15 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn at(chunk: &'a [u8], offset: usize) -> Self {
         let fixed: &[u8; FIXED_OCTETS] = chunk[offset..].first_chunk().expect("records are whole");
-        let [r0, r1, r2, r3, h0, h1, h2, h3, b0, b1, b2, b3, k0, k1] = *fixed;
+        let [r0, r1, r2, r3, h0, h1, h2, h3, b0, b1, b2, b3, a0, a1, a2, a3, a4, a5, a6, a7, k0, k1] = *fixed;
         let record_octets = u32::from_le_bytes([r0, r1, r2, r3]) as usize;
         let header_frame_octets = u32::from_le_bytes([h0, h1, h2, h3]) as usize;
         let body_octets = u32::from_le_bytes([b0, b1, b2, b3]) as usize;
+        let arrived_millis = u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
         let route_end = FIXED_OCTETS + u16::from_le_bytes([k0, k1]) as usize;
         let record = &chunk[offset..offset + record_octets];
         let (route, content_frames) = record[FIXED_OCTETS..].split_at(route_end - FIXED_OCTETS);
-        Self { route, content_frames, header_frame_octets, body_octets }
+        Self { route, content_frames, header_frame_octets, body_octets, arrived_millis }
     }
 
     /// The whole record at `offset`, to be copied into another chunk.
@@ -141,10 +151,11 @@ mod tests {
         ]
         .concat();
         let publish = PublishRoute::from_octets(&route).unwrap();
-        Record::append(&mut chunk, publish, properties, body);
+        Record::append(&mut chunk, 1 << 40, publish, properties, body);
         let record = Record::at(&chunk, 3);
         assert_eq!(record.route, route);
         assert_eq!(record.body(), body);
+        assert_eq!(record.arrived_millis, 1 << 40);
         assert_eq!(record.property_octets(), properties);
         assert_eq!(Record::raw(&chunk, 3), &chunk[3..]);
         assert_eq!(Record::octets(route.len(), properties.len(), body.len()), chunk.len() - 3);

@@ -419,16 +419,3 @@ fn the_default_exchange_knows_every_queue_by_its_name() {
     client.publish(message("", "q", "again"));
     assert_eq!(client.get_all("q"), ["again"]);
 }
-
-#[test]
-fn an_alternate_exchange_is_refused_by_name() {
-    let why = "RabbitMQ knows what it means";
-    let Some(peer) = Peer::leveret(why, |builder| builder) else { return };
-    let mut client = peer.client();
-    let arguments = table(&[("alternate-exchange", Value::LongStr(b"amq.fanout"))]);
-    client.refused(
-        exchange::Declare { arguments: arguments.as_table(), ..declare_exchange("x", "direct") },
-        "406 (40/10) PRECONDITION_FAILED - invalid arg 'alternate-exchange' for exchange 'x' in vhost '/': not \
-         implemented by this broker yet",
-    );
-}

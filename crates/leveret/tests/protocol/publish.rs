@@ -318,31 +318,6 @@ fn bindings_made_between_publishes_take_effect_between_them() {
 }
 
 #[test]
-fn properties_without_meaning_here_are_refused() {
-    let why = "RabbitMQ knows what they mean";
-    let Some(peer) = Peer::leveret(why, |builder| builder) else { return };
-    let check = |properties: Properties<'_>, wanted: &str| {
-        let mut client = peer.client();
-        client.publish(Message { properties, ..message("", "nowhere", "m") });
-        client.expect_connection_close(&format!(
-            "540 (60/40) NOT_IMPLEMENTED - {wanted} is not implemented by this broker yet"
-        ));
-    };
-    let expiration = Properties { expiration: Some("1000".into()), ..Properties::default() };
-    check(expiration, "the property 'expiration'");
-    let reply_to = Properties { reply_to: Some("amq.rabbitmq.reply-to".into()), ..Properties::default() };
-    check(reply_to, "direct reply-to");
-    for name in ["CC", "BCC"] {
-        let mut octets = vec![u8::try_from(name.len()).expect("a short name")];
-        octets.extend_from_slice(name.as_bytes());
-        octets.extend_from_slice(b"A\0\0\0\x06S\0\0\0\x01k");
-        let headers = leveret_wire::Table::new(&octets).expect("a table of one array");
-        let properties = Properties { headers: Some(headers), ..Properties::default() };
-        check(properties, &format!("the header '{name}'"));
-    }
-}
-
-#[test]
 fn malformed_properties_with_meaning_are_refused_in_rabbitmqs_words() {
     let peer = Peer::start();
     let mut client = peer.client();

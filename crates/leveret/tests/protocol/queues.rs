@@ -474,25 +474,5 @@ fn arguments_without_meaning_here_are_refused_by_name() {
             ),
         );
     };
-    check(table(&[("x-message-ttl", Value::I32(1000))]));
-    check(table(&[("x-expires", Value::I32(1000))]));
-    check(table(&[("x-max-priority", Value::I32(10))]));
-    check(table(&[("x-dead-letter-exchange", Value::LongStr(b"dlx"))]));
-    check(table(&[("x-dead-letter-routing-key", Value::LongStr(b"k"))]));
-    check(table(&[("x-dead-letter-strategy", Value::LongStr(b"at-least-once"))]));
-    check(table(&[("x-single-active-consumer", Value::Bool(true))]));
-    check(table(&[("x-delivery-limit", Value::I32(3))]));
     check(table(&[("x-consumer-timeout", Value::I32(1000))]));
-    let overflow = table(&[("x-overflow", Value::LongStr(b"reject-publish-dlx"))]);
-    client.refused(
-        declare_with("q", &overflow),
-        "406 (50/10) PRECONDITION_FAILED - invalid arg 'x-overflow' for queue 'q' in vhost '/': \
-         'reject-publish-dlx' is not implemented by this broker yet",
-    );
-    let stream = table(&[("x-queue-type", Value::LongStr(b"stream"))]);
-    client.refused(
-        queue::Declare { durable: true, ..declare_with("q", &stream) },
-        "406 (50/10) PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue 'q' in vhost '/': queues of type \
-         'stream' are not implemented by this broker yet",
-    );
 }

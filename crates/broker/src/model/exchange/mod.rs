@@ -2,8 +2,15 @@
 //!
 //! One file a type. Knows keys, headers and destinations; never queues' contents.
 
+pub mod consistent_hash;
 pub mod direct;
+mod hash;
 pub mod headers;
+mod input;
+mod modulus_hash;
+mod random;
+mod recent_history;
+mod settings;
 pub mod topic;
 
 use std::{
@@ -14,14 +21,20 @@ use std::{
 use indexmap::IndexSet;
 use leveret_wire::{ShortStr, Table, TableBuf};
 
-use self::{direct::DirectTable, headers::HeadersTable, topic::TopicTable};
+pub use self::{
+    consistent_hash::HashOn,
+    input::{CarbonCopies, RoutingInput},
+    recent_history::{History, is_remembered},
+    settings::{ALTERNATE, ExchangeSettings},
+};
+use self::{consistent_hash::Ring, direct::DirectTable, headers::HeadersTable, topic::TopicTable};
 use super::{
     binding::{Binding, Destination},
     destinations::DestinationSet,
     found::Found,
     topology::ExchangeId,
 };
-use crate::sync::AtomicU64;
+use crate::{refusal::Refusal, sync::AtomicU64};
 
 /// The type of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +47,14 @@ pub enum ExchangeKind {
     Topic,
     /// Headers decide, see [`headers`].
     Headers,
+    /// A hash shares messages out by weight, see [`consistent_hash`].
+    ConsistentHash,
+    /// A hash shares messages out among the bindings.
+    ModulusHash,
+    /// Each message goes by one binding, drawn at random.
+    Random,
+    /// New bindings get the last messages.
+    RecentHistory,
 }
 
 impl ExchangeKind {
@@ -45,14 +66,24 @@ impl ExchangeKind {
             b"fanout" => Some(Self::Fanout),
             b"topic" => Some(Self::Topic),
             b"headers" => Some(Self::Headers),
+            b"x-consistent-hash" => Some(Self::ConsistentHash),
+            b"x-modulus-hash" => Some(Self::ModulusHash),
+            b"x-random" => Some(Self::Random),
+            b"x-recent-history" => Some(Self::RecentHistory),
             _ => None,
         }
     }
 
-    /// Whether routes depend on more than the routing key, and so cannot be kept by key.
-    #[must_use]
-    pub const fn looks_at_headers(self) -> bool {
-        matches!(self, Self::Headers)
+    /// Checks a binding's key and arguments before it is made.
+    ///
+    /// # Errors
+    /// What an exchange of this kind has against them, in RabbitMQ's words.
+    pub fn check_binding(self, routing_key: &[u8], arguments: Table<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::Headers => headers::validate(arguments),
+            Self::ConsistentHash => consistent_hash::weight(routing_key).map(drop),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -63,17 +94,12 @@ impl fmt::Display for ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::RecentHistory => "x-recent-history",
         })
     }
-}
-
-/// What the destinations of a message depend on.
-#[derive(Debug, Clone, Copy)]
-pub struct RoutingInput<'a> {
-    /// The routing key.
-    pub routing_key: &'a [u8],
-    /// The headers property, empty if there is none.
-    pub headers: Table<'a>,
 }
 
 /// Changes whenever what an exchange or a queue stands for in a route changes. Whoever kept a
@@ -93,6 +119,8 @@ pub struct ExchangeDeclaration {
     pub internal: bool,
     /// As declared.
     pub arguments: TableBuf,
+    /// What the arguments ask for.
+    pub settings: ExchangeSettings,
 }
 
 /// An exchange and its bindings.
@@ -107,6 +135,7 @@ pub struct Exchange {
     bindings: IndexSet<Arc<Binding>>,
     /// Exchanges that bindings lead on to; few, where bindings to queues may be many.
     onward: DestinationSet,
+    history: Option<Arc<History>>,
 }
 
 #[derive(Debug)]
@@ -115,6 +144,12 @@ enum BindingTable {
     Fanout(DestinationSet),
     Topic(TopicTable),
     Headers(HeadersTable),
+    Ring(Ring),
+    /// The bindings themselves are all that there is to know.
+    ModulusHash,
+    /// Likewise.
+    Random,
+    RecentHistory(TopicTable),
 }
 
 impl Exchange {
@@ -126,6 +161,10 @@ impl Exchange {
             ExchangeKind::Fanout => BindingTable::Fanout(DestinationSet::default()),
             ExchangeKind::Topic => BindingTable::Topic(TopicTable::default()),
             ExchangeKind::Headers => BindingTable::Headers(HeadersTable::default()),
+            ExchangeKind::ConsistentHash => BindingTable::Ring(Ring::default()),
+            ExchangeKind::ModulusHash => BindingTable::ModulusHash,
+            ExchangeKind::Random => BindingTable::Random,
+            ExchangeKind::RecentHistory => BindingTable::RecentHistory(TopicTable::default()),
         };
         Self {
             name: name.into(),
@@ -134,7 +173,20 @@ impl Exchange {
             table,
             bindings: IndexSet::new(),
             onward: DestinationSet::default(),
+            history: None,
         }
+    }
+
+    /// Makes the exchange remember its messages there.
+    pub fn remember_in(&mut self, history: Arc<History>) {
+        self.history = Some(history);
+        self.touch();
+    }
+
+    /// What it remembers, if it does.
+    #[must_use]
+    pub const fn history(&self) -> Option<&Arc<History>> {
+        self.history.as_ref()
     }
 
     /// The version that stands while its bindings do.
@@ -146,6 +198,12 @@ impl Exchange {
     /// Makes every route that was kept through this exchange stale.
     pub fn touch(&self) {
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The name of the exchange that gets what this one has no destination for.
+    #[must_use]
+    pub fn alternate(&self) -> Option<&[u8]> {
+        self.declaration.settings.alternate.as_deref()
     }
 
     /// The bindings from this exchange.
@@ -164,6 +222,11 @@ impl Exchange {
             BindingTable::Fanout(set) => set.insert(binding.destination),
             BindingTable::Topic(table) => table.insert(&binding.routing_key, binding.destination),
             BindingTable::Headers(table) => table.insert(binding),
+            BindingTable::Ring(ring) => ring.insert(binding),
+            BindingTable::ModulusHash | BindingTable::Random => {}
+            BindingTable::RecentHistory(table) => {
+                table.insert(recent_history::pattern(&binding.routing_key), binding.destination);
+            }
         }
         if let Destination::Exchange(_) = binding.destination {
             self.onward.insert(binding.destination);
@@ -182,6 +245,11 @@ impl Exchange {
             BindingTable::Fanout(set) => set.remove(binding.destination),
             BindingTable::Topic(table) => table.remove(&binding.routing_key, binding.destination),
             BindingTable::Headers(table) => table.remove(binding),
+            BindingTable::Ring(ring) => ring.remove(binding),
+            BindingTable::ModulusHash | BindingTable::Random => {}
+            BindingTable::RecentHistory(table) => {
+                table.remove(recent_history::pattern(&binding.routing_key), binding.destination);
+            }
         }
         if let Destination::Exchange(_) = binding.destination {
             self.onward.remove(binding.destination);
@@ -198,13 +266,41 @@ impl Exchange {
         })
     }
 
+    /// Whether routes depend on the routing key alone, and so can be kept by key.
+    #[must_use]
+    pub fn routes_by_key(&self) -> bool {
+        match self.declaration.kind {
+            ExchangeKind::Headers | ExchangeKind::Random => false,
+            ExchangeKind::ConsistentHash => self.declaration.settings.hash_on == HashOn::RoutingKey,
+            ExchangeKind::Direct
+            | ExchangeKind::Fanout
+            | ExchangeKind::Topic
+            | ExchangeKind::ModulusHash
+            | ExchangeKind::RecentHistory => true,
+        }
+    }
+
+    /// Whether one binding of an exchange that remembers wants a message of the past.
+    #[must_use]
+    pub fn recalls(binding: &Binding, input: RoutingInput<'_>) -> bool {
+        let (mut table, mut found) = (TopicTable::default(), Found::default());
+        table.insert(recent_history::pattern(&binding.routing_key), binding.destination);
+        input.for_each_key(|key| table.route(key, &mut found));
+        !found.is_empty()
+    }
+
     /// Adds the destinations of a message to `found`.
     pub fn route(&self, input: RoutingInput<'_>, found: &mut Found) {
         match &self.table {
-            BindingTable::Direct(table) => table.route(input.routing_key, found),
+            BindingTable::Direct(table) => input.for_each_key(|key| table.route(key, found)),
             BindingTable::Fanout(set) => set.collect_into(found),
-            BindingTable::Topic(table) => table.route(input.routing_key, found),
-            BindingTable::Headers(table) => table.route(input.headers, found),
+            BindingTable::Topic(table) | BindingTable::RecentHistory(table) => {
+                input.for_each_key(|key| table.route(key, found))
+            }
+            BindingTable::Headers(table) => table.route(input.headers(), found),
+            BindingTable::Ring(ring) => ring.route(&self.declaration.settings.hash_on, input, found),
+            BindingTable::ModulusHash => modulus_hash::route(&self.bindings, input, found),
+            BindingTable::Random => random::route(&self.bindings, input, found),
         }
     }
 }

@@ -3,52 +3,90 @@
 //! Keys are words between dots; in a binding key `*` is exactly one word and `#` zero or more.
 //! The patterns form a trie of words. A message walks it with the set of nodes that its key may
 //! have reached, so that it costs by the depth of its key and not by the number of bindings, and
-//! a pattern of many `#` cannot make it walk a path twice.
+//! a pattern of many `#` cannot make it walk a path twice. With a million bindings it is looks
+//! into memory that cost, so a node is small and has its children at hand (`benches/micro`).
 //! Invariant: a node without destinations has children, but for the root.
 
-use std::collections::HashMap;
+mod children;
+mod words;
+
+use std::num::NonZeroU32;
 
 use slab::Slab;
 use smallvec::SmallVec;
 
+use self::{
+    children::Children,
+    words::{WordId, Words},
+};
 use crate::model::{binding::Destination, destinations::DestinationSet, found::Found};
 
-type NodeId = usize;
+/// A place in a slab, counted from one, so that none takes no room of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place(NonZeroU32);
+
+type NodeId = Place;
+
 /// The nodes that the words so far may have led to; mostly one or two.
 type Reached = SmallVec<[NodeId; 16]>;
+
+const ROOT: NodeId = Place(NonZeroU32::MIN);
+
+impl Place {
+    fn of(key: usize) -> Self {
+        let place = u32::try_from(key + 1).ok().and_then(NonZeroU32::new);
+        Self(place.expect("memory ends long before there are 2^32 of them"))
+    }
+
+    const fn key(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// What leads from a node to the one below it.
+#[derive(Debug, Clone, Copy)]
+enum Step<'k> {
+    Word(&'k [u8]),
+    OneWord,
+    AnyWords,
+}
+
+impl<'k> Step<'k> {
+    fn of(word: &'k [u8]) -> Self {
+        match word {
+            b"*" => Self::OneWord,
+            b"#" => Self::AnyWords,
+            word => Self::Word(word),
+        }
+    }
+}
 
 /// The trie of binding keys.
 #[derive(Debug)]
 pub struct TopicTable {
     nodes: Slab<Node>,
-    root: NodeId,
+    words: Words,
+    /// Apart from the nodes, of which a walk passes many and asks few for their destinations.
+    destinations: Slab<DestinationSet>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Never iterated, so its seed decides nothing.
-    words: HashMap<Box<[u8]>, NodeId>,
+    children: Children,
     one_word: Option<NodeId>,
     any_words: Option<NodeId>,
     /// Whether this node is its parent's `any_words`, and so takes every further word.
     takes_any_words: bool,
-    destinations: DestinationSet,
+    /// None where there would be none.
+    destinations: Option<Place>,
 }
 
 impl Node {
     fn is_bare(&self) -> bool {
-        self.destinations.is_empty()
-            && self.words.is_empty()
+        self.destinations.is_none()
+            && self.children.is_empty()
             && self.one_word.is_none()
             && self.any_words.is_none()
-    }
-
-    fn child(&self, word: &[u8]) -> Option<NodeId> {
-        match word {
-            b"*" => self.one_word,
-            b"#" => self.any_words,
-            _ => self.words.get(word).copied(),
-        }
     }
 }
 
@@ -56,100 +94,145 @@ impl Default for TopicTable {
     fn default() -> Self {
         let mut nodes = Slab::new();
         let root = nodes.insert(Node::default());
-        Self { nodes, root }
+        assert_eq!(Place::of(root), ROOT, "the first place is the root's");
+        Self { nodes, words: Words::default(), destinations: Slab::new() }
     }
 }
 
 impl TopicTable {
-    /// Adds a binding.
-    pub fn insert(&mut self, binding_key: &[u8], destination: Destination) {
-        let mut at = self.root;
-        for word in words(binding_key) {
-            at = match self.nodes[at].child(word) {
-                Some(child) => child,
-                None => self.add_child(at, word),
-            };
-        }
-        self.nodes[at].destinations.insert(destination);
+    fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.key()]
     }
 
-    fn add_child(&mut self, parent: NodeId, word: &[u8]) -> NodeId {
-        let child = self.nodes.insert(Node { takes_any_words: word == b"#", ..Node::default() });
-        let parent = &mut self.nodes[parent];
-        match word {
-            b"*" => parent.one_word = Some(child),
-            b"#" => parent.any_words = Some(child),
-            _ => drop(parent.words.insert(word.into(), child)),
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.key()]
+    }
+
+    /// Adds a binding.
+    pub fn insert(&mut self, binding_key: &[u8], destination: Destination) {
+        let mut at = ROOT;
+        for step in words(binding_key).map(Step::of) {
+            at = self.child(at, step).unwrap_or_else(|| self.add_child(at, step));
+        }
+        let place = match self.node(at).destinations {
+            Some(place) => place,
+            None => {
+                let place = Place::of(self.destinations.insert(DestinationSet::default()));
+                self.node_mut(at).destinations = Some(place);
+                place
+            }
+        };
+        self.destinations[place.key()].insert(destination);
+    }
+
+    fn child(&self, parent: NodeId, step: Step<'_>) -> Option<NodeId> {
+        let parent = self.node(parent);
+        match step {
+            Step::Word(word) => parent.children.find(self.words.find(word)?),
+            Step::OneWord => parent.one_word,
+            Step::AnyWords => parent.any_words,
+        }
+    }
+
+    fn add_child(&mut self, parent: NodeId, step: Step<'_>) -> NodeId {
+        let takes_any_words = matches!(step, Step::AnyWords);
+        let child = Place::of(self.nodes.insert(Node { takes_any_words, ..Node::default() }));
+        match step {
+            Step::Word(word) => {
+                let word = self.words.take(word);
+                self.node_mut(parent).children.insert(word, child);
+            }
+            Step::OneWord => self.node_mut(parent).one_word = Some(child),
+            Step::AnyWords => self.node_mut(parent).any_words = Some(child),
         }
         child
     }
 
     /// Removes a binding that was added, and the nodes that only it needed.
     pub fn remove(&mut self, binding_key: &[u8], destination: Destination) {
-        let mut path = vec![(self.root, &b""[..])];
-        for word in words(binding_key) {
-            let (at, _) = path[path.len() - 1];
-            let Some(child) = self.nodes[at].child(word) else { return };
-            path.push((child, word));
+        let mut path = Vec::new();
+        let mut at = ROOT;
+        for step in words(binding_key).map(Step::of) {
+            path.push((at, step));
+            let Some(child) = self.child(at, step) else { return };
+            at = child;
         }
-        self.nodes[path[path.len() - 1].0].destinations.remove(destination);
-        while let [.., (parent, _), (node, word)] = path[..] {
-            if !self.nodes[node].is_bare() {
-                return;
-            }
-            self.remove_child(parent, word, node);
-            path.pop();
+        self.remove_destination(at, destination);
+        while let Some((parent, step)) = path.pop().filter(|_| self.node(at).is_bare()) {
+            self.remove_child(parent, step, at);
+            at = parent;
         }
     }
 
-    fn remove_child(&mut self, parent: NodeId, word: &[u8], node: NodeId) {
-        self.nodes.remove(node);
-        let parent = &mut self.nodes[parent];
-        match word {
-            b"*" => parent.one_word = None,
-            b"#" => parent.any_words = None,
-            _ => drop(parent.words.remove(word)),
+    fn remove_destination(&mut self, at: NodeId, destination: Destination) {
+        let Some(place) = self.node(at).destinations else { return };
+        let set = &mut self.destinations[place.key()];
+        set.remove(destination);
+        if set.is_empty() {
+            self.destinations.remove(place.key());
+            self.node_mut(at).destinations = None;
+        }
+    }
+
+    fn remove_child(&mut self, parent: NodeId, step: Step<'_>, child: NodeId) {
+        self.nodes.remove(child.key());
+        match step {
+            Step::Word(word) => {
+                let id = self.words.find(word).expect("the child's parent uses it");
+                self.node_mut(parent).children.remove(id);
+                self.words.give_back(word);
+            }
+            Step::OneWord => self.node_mut(parent).one_word = None,
+            Step::AnyWords => self.node_mut(parent).any_words = None,
         }
     }
 
     /// Adds the destinations of a message with that key to `found`.
     pub fn route(&self, routing_key: &[u8], found: &mut Found) {
         let mut reached = Reached::new();
-        self.reach(self.root, &mut reached);
+        self.reach(ROOT, &mut reached);
         for word in words(routing_key) {
-            let mut next = Reached::new();
-            for &at in &reached {
-                let node = &self.nodes[at];
-                if node.takes_any_words {
-                    self.reach(at, &mut next);
-                }
-                for child in [node.words.get(word).copied(), node.one_word].into_iter().flatten() {
-                    self.reach(child, &mut next);
-                }
+            reached = self.walk(&reached, self.words.find(word));
+        }
+        for place in reached.into_iter().filter_map(|at| self.node(at).destinations) {
+            self.destinations[place.key()].collect_into(found);
+        }
+    }
+
+    /// The nodes that one more word leads to.
+    fn walk(&self, reached: &Reached, word: Option<WordId>) -> Reached {
+        let mut next = Reached::new();
+        for &at in reached {
+            let node = self.node(at);
+            if node.takes_any_words {
+                self.reach(at, &mut next);
             }
-            reached = next;
+            let by_word = word.and_then(|word| node.children.find(word));
+            for child in [by_word, node.one_word].into_iter().flatten() {
+                self.reach(child, &mut next);
+            }
         }
-        for at in reached {
-            self.nodes[at].destinations.collect_into(found);
-        }
+        next
     }
 
     /// Adds a node and, since `#` may stand for no word at all, the `#` below it.
     fn reach(&self, node: NodeId, reached: &mut Reached) {
         let mut at = Some(node);
-        while let Some(node) = at {
+        while let Some(id) = at {
+            let node = self.node(id);
             // Every other node has one way to it.
-            if self.nodes[node].takes_any_words && reached.contains(&node) {
+            if node.takes_any_words && reached.contains(&id) {
                 return;
             }
-            reached.push(node);
-            at = self.nodes[node].any_words;
+            reached.push(id);
+            at = node.any_words;
         }
     }
 
+    /// Nodes, words, and nodes with destinations.
     #[cfg(test)]
-    fn node_count(&self) -> usize {
-        self.nodes.len()
+    fn sizes(&self) -> [usize; 3] {
+        [self.nodes.len(), self.words.len(), self.destinations.len()]
     }
 }
 
@@ -187,7 +270,7 @@ mod tests {
             assert!(!routes(&table, key), "{pattern:?} leaves {key:?}");
         }
         table.remove(pattern.as_bytes(), QUEUE);
-        assert_eq!(table.node_count(), 1, "{pattern:?} left nodes behind");
+        assert_eq!(table.sizes(), [1, 0, 0], "{pattern:?} left nodes or words behind");
     }
 
     #[test]
@@ -234,5 +317,25 @@ mod tests {
         table.insert("#.a.".repeat(60).trim_end_matches('.').as_bytes(), QUEUE);
         let key = "a.".repeat(120);
         assert!(routes(&table, key.trim_end_matches('.')), "this would not end if paths were walked twice");
+    }
+
+    #[test]
+    fn many_children_come_and_go() {
+        let mut table = TopicTable::default();
+        let key = |n: usize| format!("{}.a word that is longer than what lies in line {n}.c", n % 7);
+        for n in 0..100 {
+            table.insert(key(n).as_bytes(), QUEUE);
+        }
+        for n in 0..100 {
+            assert!(routes(&table, &key(n)) && !routes(&table, &format!("{}.c", key(n))));
+            table.remove(key(n).as_bytes(), QUEUE);
+            assert!(!routes(&table, &key(n)), "{n} is gone");
+        }
+        assert_eq!(table.sizes(), [1, 0, 0]);
+    }
+
+    #[test]
+    fn a_node_is_smaller_than_a_line_of_the_cache() {
+        assert!(size_of::<Node>() <= 48, "{}", size_of::<Node>());
     }
 }

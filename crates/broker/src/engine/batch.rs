@@ -1,0 +1,168 @@
+//! Messages on their way into queues: appended to a batch, put into the log together, then
+//! brought to each queue in one step.
+//!
+//! Invariant: every message of the batch goes into every queue of its route, in order, or is
+//! given back where a queue is gone.
+
+use std::sync::Arc;
+
+use leveret_wire::{Properties, PublishRoute};
+
+use super::{
+    Engine,
+    groups::{Cursor, Groups},
+    queue_cell::{QueueCell, Scratch},
+    routes::QueueRoute,
+};
+use crate::{
+    Location,
+    model::exchange::{History, is_remembered},
+    store::{LogBatch, OpenChunk, Record},
+};
+
+/// A step on a queue costs as much as this many messages put into it.
+const STEP_APPENDS: usize = 16;
+
+/// A message to be put into queues.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Message<'a> {
+    pub(super) route: PublishRoute<'a>,
+    pub(super) property_octets: &'a [u8],
+    pub(super) body: &'a [u8],
+    /// By the monotonic clock.
+    pub(super) arrived_millis: u64,
+    /// Whether it has the property `expiration`.
+    pub(super) expires: bool,
+}
+
+/// What a queue looks like after it took messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stepped {
+    pub(super) ready: u64,
+    pub(super) delivered: u64,
+    pub(super) has_consumers: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Batch {
+    log: LogBatch,
+    open_chunk: OpenChunk,
+    groups: Groups,
+    /// Messages that are remembered as well.
+    remembered: Vec<(Arc<History>, Location)>,
+    /// Which queue comes next, once the messages are in the log.
+    cursor: Option<Cursor>,
+}
+
+impl Batch {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Whether its messages are in the log and not in all their queues yet.
+    pub(super) const fn is_stepping(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    /// Octets of records so far.
+    pub(super) const fn octets(&self) -> usize {
+        self.log.octets()
+    }
+
+    /// Puts a message into the batch. Its place stands for its location until the batch is in the
+    /// log; `None` when no queue wants it. `octets_left` is how much more may come in the batch.
+    #[inline]
+    pub(super) fn append(
+        &mut self,
+        engine: &Engine,
+        message: &Message<'_>,
+        route: &Arc<QueueRoute>,
+        octets_left: usize,
+    ) -> Option<Location> {
+        if route.queues.is_empty() && route.histories.is_empty() {
+            return None;
+        }
+        let histories = if route.histories.is_empty() { &[][..] } else { remembering(message, route) };
+        let references = route.queues.len() + histories.len();
+        if references == 0 {
+            return None;
+        }
+        let Message { route: octets, property_octets, body, arrived_millis, expires } = *message;
+        let record_octets = Record::octets(octets.as_bytes().len(), property_octets.len(), body.len());
+        let references = u32::try_from(references).expect("fewer than 2^32 queues");
+        let buffer = || engine.log.buffer(record_octets + octets_left);
+        let write =
+            |chunk: &mut Vec<u8>| Record::append(chunk, arrived_millis, octets, property_octets, body);
+        self.log.append(references, buffer, write);
+        let location = self.groups.add(route, record_octets, expires);
+        if !histories.is_empty() {
+            self.remembered.extend(histories.iter().map(|history| (Arc::clone(history), location)));
+        }
+        (!route.queues.is_empty()).then_some(location)
+    }
+
+    /// Puts the messages into the log. The message at place 0 has the location returned, and
+    /// those behind it the ones behind that; `None` when there are none.
+    pub(super) fn place(&mut self, engine: &Engine) -> Option<Location> {
+        self.cursor = Some(Cursor::default());
+        if self.groups.is_empty() {
+            return None;
+        }
+        let first = engine.log.append(&mut self.log, &mut self.open_chunk);
+        self.groups.place(first);
+        for (history, location) in self.remembered.drain(..) {
+            history.keep(location.behind(first));
+        }
+        engine.alarm.grown();
+        Some(first)
+    }
+
+    /// Brings the messages to their queues, as far as the budget of appends goes; true when all
+    /// are there. `after` is told what became of each queue and which messages it refused.
+    pub(super) fn step(
+        &mut self,
+        engine: &Engine,
+        scratch: &mut Scratch,
+        budget: &mut usize,
+        mut after: impl FnMut(&QueueCell, Stepped, &mut dyn Iterator<Item = Location>),
+    ) -> bool {
+        let mut cursor = self.cursor.take().unwrap_or_default();
+        while let Some((queue, batch)) = self.groups.target(&mut cursor) {
+            if *budget == 0 {
+                self.cursor = Some(cursor);
+                return false;
+            }
+            *budget = budget.saturating_sub(batch.len() + STEP_APPENDS);
+            match enqueue(engine, scratch, queue, batch) {
+                Some(stepped) => {
+                    let rejected = &mut scratch.effects.rejected;
+                    after(queue, stepped, &mut rejected.drain(..).map(|place| batch[place]));
+                }
+                // The queue was deleted since the route was found, as if before the publish.
+                None => engine.release(batch.iter().copied()),
+            }
+            scratch.effects.rejected.clear();
+            cursor.advance();
+        }
+        self.groups.clear();
+        true
+    }
+}
+
+/// The histories that are to have the message.
+#[cold]
+fn remembering<'r>(message: &Message<'_>, route: &'r QueueRoute) -> &'r [Arc<History>] {
+    let properties = Properties::decode(message.property_octets).unwrap_or_default();
+    if is_remembered(&properties) { &route.histories } else { &[] }
+}
+
+fn enqueue(engine: &Engine, scratch: &mut Scratch, queue: &QueueCell, batch: &[Location]) -> Option<Stepped> {
+    queue.step(engine, scratch, |queue, messages, effects| {
+        queue.enqueue(batch, messages, effects);
+        Stepped {
+            ready: queue.ready(),
+            delivered: queue.delivered(),
+            has_consumers: queue.consumer_count() > 0,
+        }
+    })
+}

@@ -1,0 +1,149 @@
+//! Dead letters: messages that left a queue unconsumed are published anew, to the queue's
+//! dead-letter exchange.
+//!
+//! Whoever's step made them does it, as a list of work outside all locks. Invariant: a dead letter
+//! is given back to the log after what takes its place is there.
+
+use std::sync::Arc;
+
+use leveret_wire::{Properties, PublishRoute, ShortStr, Table};
+
+use super::{
+    Engine,
+    batch::{Batch, Message},
+    queue_cell::{QueueCell, Scratch},
+    routes::{QueueRoute, route_dead_letter},
+};
+use crate::{
+    Location, Now,
+    model::{
+        death::{self, Death},
+        queue::DeathReason,
+    },
+};
+
+/// Dead letters taken up at a time.
+const BATCH_LETTERS_MAX: usize = 256;
+/// Octets of records after which no more are taken up at a time.
+const BATCH_OCTETS_MAX: usize = 1024 * 1024;
+
+/// A message that left a queue.
+pub(super) struct DeadLetter {
+    pub(super) queue: Arc<QueueCell>,
+    pub(super) location: Location,
+    pub(super) reason: DeathReason,
+}
+
+/// Dead letters on their way into queues.
+#[derive(Default)]
+pub(super) struct Undertaker {
+    batch: Batch,
+    buried: Vec<Location>,
+}
+
+impl Undertaker {
+    /// Whether a part of its work is under way.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.batch.is_stepping()
+    }
+
+    /// Publishes the dead letters of `scratch`, and those that follow from that, as far as the
+    /// budget of appends goes; true when some are left.
+    pub(super) fn work(
+        &mut self,
+        engine: &Engine,
+        scratch: &mut Scratch,
+        now: Now,
+        mut budget: usize,
+    ) -> bool {
+        loop {
+            if self.batch.is_stepping() && !self.batch.step(engine, scratch, &mut budget, |_, _, _| {}) {
+                return true;
+            }
+            if scratch.dead_letters.is_empty() {
+                return false;
+            }
+            if budget == 0 {
+                return true;
+            }
+            for _ in 0..BATCH_LETTERS_MAX {
+                if self.batch.octets() >= BATCH_OCTETS_MAX {
+                    break;
+                }
+                let Some(letter) = scratch.dead_letters.pop_front() else { break };
+                self.publish(engine, &letter, now);
+                self.buried.push(letter.location);
+                budget = budget.saturating_sub(1);
+            }
+            self.batch.place(engine);
+            engine.release(self.buried.drain(..));
+        }
+    }
+
+    /// Puts what takes the letter's place into the batch, if any queue wants it.
+    fn publish(&mut self, engine: &Engine, letter: &DeadLetter, now: Now) {
+        let Some(target) = &letter.queue.declaration.parsed.dead_letter else { return };
+        let Some(vhost) = letter.queue.vhost.upgrade() else { return };
+        let chunk = engine.log.chunk(letter.location);
+        let record = chunk.record(letter.location);
+        let Ok(properties) = Properties::decode(record.property_octets()) else { return };
+        let from = PublishRoute::from_octets(record.route).expect("records hold routes");
+        let headers = death::headers(
+            &properties,
+            Death {
+                reason: letter.reason,
+                queue: &letter.queue.name,
+                exchange: from.exchange(),
+                routing_key: from.routing_key(),
+                time_seconds: now.wall_millis / 1000,
+                is_rekeyed: target.routing_key.is_some(),
+            },
+        );
+        let key = target.routing_key.as_deref().unwrap_or(from.routing_key().as_bytes());
+        let key = ShortStr::new(key).expect("a routing key is a short string");
+        let properties = Properties { headers: Some(headers.as_table()), expiration: None, ..properties };
+        let random = || engine.random_number();
+        let routed = route_dead_letter(&vhost, &target.exchange, key.as_bytes(), &properties, &random);
+        let Some(route) = routed else { return };
+        let route = without_cycles(route, headers.as_table());
+        let mut property_octets = Vec::new();
+        properties.encode(&mut property_octets);
+        let mut octets = Vec::new();
+        let message = Message {
+            route: PublishRoute::write(ShortStr::truncated(&target.exchange), key, &mut octets),
+            property_octets: &property_octets,
+            body: record.body(),
+            arrived_millis: now.monotonic_millis,
+            expires: false,
+        };
+        let octets_left = 0;
+        self.batch.append(engine, &message, &Arc::new(route), octets_left);
+    }
+}
+
+/// The route without queues that the message came through before, if nobody refused it on the way.
+fn without_cycles(mut route: QueueRoute, headers: Table<'_>) -> QueueRoute {
+    route.queues.retain(|queue| {
+        let is_cycle = death::is_cycle(headers, &queue.name);
+        if is_cycle {
+            tracing::warn!(
+                queue = &*queue.name,
+                "a message that went round through dead-letter exchanges is dropped"
+            );
+        }
+        !is_cycle
+    });
+    route
+}
+
+impl Scratch {
+    /// Notes what a step on that queue buried.
+    pub(super) fn note_dead(&mut self, queue: &Arc<QueueCell>) {
+        let letters = self.effects.dead.drain(..).map(|(location, reason)| DeadLetter {
+            queue: Arc::clone(queue),
+            location,
+            reason,
+        });
+        self.dead_letters.extend(letters);
+    }
+}

@@ -1,0 +1,531 @@
+//! A queue: ready messages in order, consumers in a round, limits and lives.
+//!
+//! Messages are locations; what a queue must know of one beyond that, whoever steps it looks up.
+//! Invariant: after every step, no message is ready while a consumer of the round could take it,
+//! and no head is past its time.
+
+mod ready;
+mod round;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use self::round::Round;
+pub use self::{
+    ready::{Position, Ready},
+    settings::{Overflow, QueueSettings},
+};
+use super::consumer::{ChannelCredit, Consumer, ConsumerSettings};
+use crate::{
+    Location,
+    planted::{self, Bug},
+};
+
+/// The slot of a consumer within its queue; free again once it is cancelled.
+pub type ConsumerSlot = usize;
+
+/// A message that goes to a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment {
+    /// Who gets it.
+    pub consumer: ConsumerSlot,
+    /// The message.
+    pub location: Location,
+    /// Where it stood.
+    pub position: Position,
+    /// How much of the consumer's window comes back once it is on its way out.
+    pub window: u32,
+}
+
+/// Why a message left its queue without having been consumed, as `x-death` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeathReason {
+    /// A consumer refused it.
+    Rejected,
+    /// Its time was over.
+    Expired,
+    /// It did not fit.
+    MaxLength,
+    /// It came back too often.
+    DeliveryLimit,
+}
+
+/// What follows from a step, in buffers of the caller's.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Messages that go to consumers, in order.
+    pub assigned: Vec<Assignment>,
+    /// Messages that left the queue for good.
+    pub dropped: Vec<Location>,
+    /// Messages that left the queue and go to its dead-letter exchange, in order.
+    pub dead: Vec<(Location, DeathReason)>,
+    /// Which messages of the batch were refused, by their place in it.
+    pub rejected: Vec<usize>,
+}
+
+/// A message taken by `basic.get`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The message.
+    pub location: Location,
+    /// Where it stood.
+    pub position: Position,
+    /// Ready messages that are left.
+    pub remaining: u64,
+}
+
+/// What a queue may have to know of its messages, and the time of the step.
+pub trait Messages {
+    /// By the monotonic clock.
+    fn now_millis(&self) -> u64;
+    /// By the wall clock, since 1970.
+    fn wall_millis(&self) -> u64;
+    /// Octets of the body.
+    fn body_octets(&self, location: Location) -> u64;
+    /// The priority property, 0 if there is none.
+    fn priority(&self, location: Location) -> u8;
+    /// When it came, by the monotonic clock.
+    fn arrived_millis(&self, location: Location) -> u64;
+    /// The expiration property.
+    fn expiration_millis(&self, location: Location) -> Option<u64>;
+}
+
+/// Consumers that cannot stand together: one of them is exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InExclusiveUse;
+
+/// A queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    settings: QueueSettings,
+    ready: Ready,
+    /// Octets of the ready bodies; counted only under a limit by octets.
+    ready_octets: u64,
+    /// Whether a message with a life of its own may be among the ready ones.
+    may_expire: bool,
+    unacked: u64,
+    delivered: u64,
+    consumers: Slab<Consumer>,
+    /// Consumers that may have credit, in the order of their turns.
+    round: Round,
+    /// The one consumer that is given messages, where there may be only one.
+    active: Option<ConsumerSlot>,
+    /// Who comes after it: all consumers in order, where there may be only one active.
+    succession: Round,
+    had_consumer: bool,
+    last_used_millis: u64,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(settings: QueueSettings, now_millis: u64) -> Self {
+        let ready = Ready::new(settings.priority_max, settings.counts_returns);
+        Self { settings, ready, last_used_millis: now_millis, ..Self::default() }
+    }
+
+    /// How it treats its messages.
+    #[must_use]
+    pub const fn settings(&self) -> &QueueSettings {
+        &self.settings
+    }
+
+    /// Messages waiting for a consumer.
+    #[must_use]
+    pub fn ready(&self) -> u64 {
+        self.ready.len() as u64
+    }
+
+    /// Messages delivered and not settled.
+    #[must_use]
+    pub const fn unacked(&self) -> u64 {
+        self.unacked
+    }
+
+    /// Messages handed out since the queue is there.
+    #[must_use]
+    pub const fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// How many consumers there are.
+    #[must_use]
+    pub fn consumer_count(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Whether there was a consumer and there is none now.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.had_consumer && self.consumers.is_empty()
+    }
+
+    /// Somebody used the queue: its own life begins anew.
+    pub const fn touch(&mut self, now_millis: u64) {
+        self.last_used_millis = now_millis;
+    }
+
+    /// Whether nobody used the queue for as long as it may be unused.
+    #[must_use]
+    pub fn is_past_its_time(&self, now_millis: u64) -> bool {
+        self.expires_at().is_some_and(|at| at <= now_millis)
+    }
+
+    fn expires_at(&self) -> Option<u64> {
+        let life = self.settings.expires_millis.filter(|_| self.consumers.is_empty())?;
+        Some(self.last_used_millis + life)
+    }
+
+    /// When to step the queue though nothing happens, by the monotonic clock.
+    #[must_use]
+    pub fn next_deadline_millis(&self, messages: &dyn Messages) -> Option<u64> {
+        let head = if self.keeps_time() {
+            self.ready.heads().filter_map(|head| self.message_expires_at(head, messages)).min()
+        } else {
+            None
+        };
+        [head, self.expires_at()].into_iter().flatten().min()
+    }
+
+    const fn keeps_time(&self) -> bool {
+        self.may_expire || self.settings.message_ttl_millis.is_some()
+    }
+
+    fn message_expires_at(&self, location: Location, messages: &dyn Messages) -> Option<u64> {
+        let own = if location.expires() { messages.expiration_millis(location) } else { None };
+        let life = [own, self.settings.message_ttl_millis].into_iter().flatten().min()?;
+        Some(messages.arrived_millis(location) + life)
+    }
+
+    /// Takes heads whose time is over out. Those behind them wait until they are heads, as in
+    /// RabbitMQ.
+    pub fn expire(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+        if !self.keeps_time() {
+            return;
+        }
+        let now = messages.now_millis();
+        for band in 0..self.ready.band_count() {
+            while let Some(head) = self.ready.head(band)
+                && self.message_expires_at(head, messages).is_some_and(|at| at <= now)
+            {
+                self.ready.pop_head(band);
+                self.discount_octets(head, messages);
+                self.bury(head, DeathReason::Expired, effects);
+            }
+        }
+        self.may_expire &= self.ready.len() > 0;
+    }
+
+    /// The message leaves the queue without having been consumed.
+    fn bury(&self, location: Location, reason: DeathReason, effects: &mut Effects) {
+        if self.settings.dead_letters {
+            effects.dead.push((location, reason));
+        } else {
+            effects.dropped.push(location);
+        }
+    }
+
+    /// Takes a batch of messages in order.
+    pub fn enqueue(&mut self, batch: &[Location], messages: &dyn Messages, effects: &mut Effects) {
+        self.expire(messages, effects);
+        self.may_expire |= batch.iter().any(|location| location.expires());
+        if self.settings.overflow.rejects() && self.settings.is_limited() {
+            self.enqueue_or_reject(batch, messages, effects);
+        } else {
+            self.add(batch, messages);
+            self.dispatch(messages, effects);
+        }
+        // What has no time at all was given its chance above.
+        self.expire(messages, effects);
+        self.drop_head(messages, effects);
+    }
+
+    fn add(&mut self, batch: &[Location], messages: &dyn Messages) {
+        self.count_octets(batch, messages);
+        if !self.ready.has_priorities() {
+            return self.ready.extend(batch);
+        }
+        for &location in batch {
+            self.ready.push(location, messages.priority(location));
+        }
+    }
+
+    fn count_octets(&mut self, batch: &[Location], messages: &dyn Messages) {
+        if self.settings.octets_max.is_some() {
+            self.ready_octets += batch.iter().map(|&location| messages.body_octets(location)).sum::<u64>();
+        }
+    }
+
+    fn discount_octets(&mut self, location: Location, messages: &dyn Messages) {
+        if self.settings.octets_max.is_some() {
+            self.ready_octets -= messages.body_octets(location);
+        }
+    }
+
+    /// One by one, because whether a message fits depends on where those before it went.
+    fn enqueue_or_reject(&mut self, batch: &[Location], messages: &dyn Messages, effects: &mut Effects) {
+        for (place, &location) in batch.iter().enumerate() {
+            let octets = if self.settings.octets_max.is_some() { messages.body_octets(location) } else { 0 };
+            let fits = self.settings.messages_max.is_none_or(|max| self.ready() < max)
+                && self.settings.octets_max.is_none_or(|max| self.ready_octets + octets <= max);
+            if !fits {
+                effects.rejected.push(place);
+                self.refuse(location, effects);
+                continue;
+            }
+            self.add(&[location], messages);
+            self.dispatch(messages, effects);
+        }
+    }
+
+    fn refuse(&self, location: Location, effects: &mut Effects) {
+        if self.settings.overflow == Overflow::RejectPublishDlx {
+            self.bury(location, DeathReason::MaxLength, effects);
+        } else {
+            effects.dropped.push(location);
+        }
+    }
+
+    fn drop_head(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+        if self.settings.overflow != Overflow::DropHead {
+            return;
+        }
+        let spare = u64::from(planted::is(Bug::LimitOffByOne));
+        while self.settings.messages_max.is_some_and(|max| self.ready() > max + spare)
+            || self.settings.octets_max.is_some_and(|max| self.ready_octets > max)
+        {
+            let Some((location, _)) = self.pop(messages) else { return };
+            self.bury(location, DeathReason::MaxLength, effects);
+        }
+    }
+
+    fn pop(&mut self, messages: &dyn Messages) -> Option<(Location, Position)> {
+        let popped = self.ready.pop()?;
+        self.discount_octets(popped.0, messages);
+        Some(popped)
+    }
+
+    /// Hands ready messages to the consumers of the round, one each in turn, while any of them
+    /// has credit. A consumer that is alone is given all that it can take at once.
+    fn dispatch(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+        while let Some(slot) = self.round.front() {
+            let ready = u32::try_from(self.ready()).unwrap_or(u32::MAX);
+            if ready == 0 {
+                return;
+            }
+            let alone = self.round.front_is_alone() && !self.consumers[slot].shares_credit();
+            let granted = self.consumers[slot].reserve(if alone { ready } else { 1 });
+            if granted == 0 {
+                self.consumers[slot].in_round = false;
+                self.round.pop_front();
+                continue;
+            }
+            self.assign(slot, granted, messages, effects);
+            if !planted::is(Bug::NoRoundRobin) {
+                self.round.rotate();
+            }
+            self.ready.give_back_room();
+        }
+    }
+
+    /// Hands over what was granted, as far as the consumer's window goes.
+    fn assign(&mut self, slot: ConsumerSlot, granted: u32, messages: &dyn Messages, effects: &mut Effects) {
+        effects.assigned.reserve(granted as usize);
+        let mut count = 0;
+        while count < granted && self.consumers[slot].has_window() {
+            let (location, position) = self.pop(messages).expect("credit was reserved for ready messages");
+            let window = self.consumers[slot].hand_over(location.size_kibibytes());
+            effects.assigned.push(Assignment { consumer: slot, location, position, window });
+            count += 1;
+        }
+        self.consumers[slot].give_back(granted - count);
+        self.delivered += u64::from(count);
+        if !self.consumers[slot].settings().no_ack {
+            self.unacked += u64::from(count);
+        }
+    }
+
+    /// Starts a consumer; [`Queue::wake`] gives it its first messages.
+    ///
+    /// # Errors
+    /// [`InExclusiveUse`] when it or another one wants to be alone. One that wants to be alone is
+    /// refused where a single consumer is active in any case, as RabbitMQ refuses it.
+    pub fn add_consumer(&mut self, settings: ConsumerSettings) -> Result<ConsumerSlot, InExclusiveUse> {
+        // An exclusive consumer is the only one, so looking at one is enough.
+        let occupied = self
+            .consumers
+            .iter()
+            .next()
+            .is_some_and(|(_, other)| settings.exclusive || other.settings().exclusive);
+        if occupied || settings.exclusive && self.settings.single_active_consumer {
+            return Err(InExclusiveUse);
+        }
+        self.had_consumer = true;
+        let priority = settings.priority;
+        let slot = self.consumers.insert(Consumer::new(settings));
+        if self.settings.single_active_consumer {
+            self.succession.push(slot, priority);
+            self.active.get_or_insert(slot);
+        }
+        Ok(slot)
+    }
+
+    /// Ends a consumer. What it holds stays unacknowledged until it is settled or requeued. Where
+    /// it was the single active one, [`Queue::succeed`] lets the next one follow, once what it
+    /// was handed is back.
+    pub fn remove_consumer(&mut self, slot: ConsumerSlot, now_millis: u64) {
+        self.consumers.remove(slot);
+        self.round.remove(slot);
+        self.succession.remove(slot);
+        self.active = self.active.filter(|active| *active != slot);
+        if self.consumers.is_empty() {
+            self.touch(now_millis);
+        }
+    }
+
+    /// Lets another consumer become the active one if there is none.
+    pub fn succeed(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+        if self.active.is_none()
+            && let Some(next) = self.succession.front()
+        {
+            self.active = Some(next);
+            self.wake(next, messages, effects);
+        }
+    }
+
+    /// The consumer may have credit again, or is new.
+    pub fn wake(&mut self, slot: ConsumerSlot, messages: &dyn Messages, effects: &mut Effects) {
+        let may_be_given = !self.settings.single_active_consumer || self.active == Some(slot);
+        let consumer = &mut self.consumers[slot];
+        if may_be_given && !consumer.in_round {
+            consumer.in_round = true;
+            self.round.push(slot, consumer.settings().priority);
+        }
+        self.expire(messages, effects);
+        self.dispatch(messages, effects);
+    }
+
+    /// A part of the consumer's window came back.
+    pub fn refill(
+        &mut self,
+        slot: ConsumerSlot,
+        window: u32,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        self.consumers[slot].refill(window);
+        self.wake(slot, messages, effects);
+    }
+
+    /// `count` deliveries were acknowledged or dropped, of the consumer if it is still there.
+    pub fn settle(
+        &mut self,
+        slot: Option<ConsumerSlot>,
+        count: u32,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        self.forget_unacked(u64::from(count));
+        if let Some(slot) = slot {
+            self.consumers[slot].settle(count);
+            self.wake(slot, messages, effects);
+        }
+    }
+
+    fn forget_unacked(&mut self, count: u64) {
+        assert!(self.unacked >= count, "settled more than was delivered");
+        self.unacked -= count;
+    }
+
+    /// Deliveries go back to where they stood, but for those that came back too often. Each
+    /// counted as unacknowledged.
+    pub fn requeue(
+        &mut self,
+        deliveries: impl ExactSizeIterator<Item = (Position, Location)>,
+        slot: Option<ConsumerSlot>,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        let count = u32::try_from(deliveries.len()).expect("fewer than 2^32 deliveries");
+        self.forget_unacked(count.into());
+        for (position, location) in deliveries {
+            if self.settings.returns_max.is_some_and(|max| position.returns() >= max) {
+                self.bury(location, DeathReason::DeliveryLimit, effects);
+            } else {
+                self.put_back_one(position, location, true, messages);
+            }
+        }
+        // Unlike on a publish, as in RabbitMQ: consumers see what the limits leave.
+        self.drop_head(messages, effects);
+        match slot {
+            Some(slot) => {
+                self.consumers[slot].settle(count);
+                self.wake(slot, messages, effects);
+            }
+            None => self.go_on(messages, effects),
+        }
+    }
+
+    /// Messages that a consumer was handed and never sent are ready again, as they were.
+    /// `acknowledgeable` of them counted as unacknowledged.
+    pub fn put_back(
+        &mut self,
+        unsent: impl Iterator<Item = (Position, Location)>,
+        acknowledgeable: u32,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        self.forget_unacked(acknowledgeable.into());
+        for (position, location) in unsent {
+            self.put_back_one(position, location, false, messages);
+        }
+        self.drop_head(messages, effects);
+        self.go_on(messages, effects);
+    }
+
+    fn put_back_one(
+        &mut self,
+        position: Position,
+        location: Location,
+        has_left: bool,
+        messages: &dyn Messages,
+    ) {
+        self.count_octets(&[location], messages);
+        self.may_expire |= location.expires();
+        if planted::is(Bug::RequeueToTail) {
+            self.ready.extend(&[location]);
+        } else {
+            self.ready.put_back(position, location, has_left);
+        }
+    }
+
+    fn go_on(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+        self.expire(messages, effects);
+        self.dispatch(messages, effects);
+    }
+
+    /// Takes the first message for `basic.get`.
+    pub fn take(&mut self, no_ack: bool, messages: &dyn Messages, effects: &mut Effects) -> Option<Taken> {
+        self.touch(messages.now_millis());
+        self.expire(messages, effects);
+        let (location, position) = self.pop(messages)?;
+        self.delivered += 1;
+        self.unacked += u64::from(!no_ack);
+        Some(Taken { location, position, remaining: self.ready() })
+    }
+
+    /// Takes all ready messages out, for a purge or for good.
+    pub fn drain(&mut self) -> Vec<VecDeque<Location>> {
+        self.ready_octets = 0;
+        self.ready.drain()
+    }
+
+    /// Puts a consumer under a channel's shared prefetch.
+    pub fn share_credit(&mut self, slot: ConsumerSlot, credit: &std::sync::Arc<ChannelCredit>) {
+        self.consumers[slot].share_credit(credit);
+    }
+}

@@ -1,0 +1,416 @@
+//! What a queue's arguments ask for, and what is wrong with them.
+//!
+//! Arguments whose meaning is not built are refused by name; those that RabbitMQ does not know
+//! either are kept and mean nothing, as there.
+
+use leveret_wire::{ShortStr, Table, Value};
+
+use super::{
+    arguments::{Owner, age_millis},
+    queue::{Overflow, QueueSettings},
+    stream::StreamSettings,
+};
+use crate::refusal::Refusal;
+
+/// The type of a queue. On one node a quorum queue is a durable queue that counts how often a
+/// message came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueType {
+    /// A queue.
+    #[default]
+    Classic,
+    /// A queue that must be durable and may not be exclusive.
+    Quorum,
+    /// Messages stay and are read by many, see [`super::stream`].
+    Stream,
+}
+
+impl QueueType {
+    /// As RabbitMQ's texts call it.
+    #[must_use]
+    pub const fn module(self) -> &'static str {
+        match self {
+            Self::Classic => "rabbit_classic_queue",
+            Self::Quorum => "rabbit_quorum_queue",
+            Self::Stream => "rabbit_stream_queue",
+        }
+    }
+
+    /// Arguments that only queues of other types have.
+    const fn foreign_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Classic => &[
+                "x-dead-letter-strategy",
+                "x-delivery-limit",
+                "x-initial-cluster-size",
+                "x-max-age",
+                "x-max-in-memory-bytes",
+                "x-max-in-memory-length",
+                "x-queue-leader-locator",
+                "x-quorum-initial-group-size",
+                "x-stream-max-segment-size-bytes",
+            ],
+            Self::Quorum => &[
+                "x-initial-cluster-size",
+                "x-max-age",
+                "x-max-priority",
+                "x-queue-mode",
+                "x-queue-version",
+                "x-stream-max-segment-size-bytes",
+            ],
+            Self::Stream => &[
+                "x-dead-letter-exchange",
+                "x-dead-letter-routing-key",
+                "x-dead-letter-strategy",
+                "x-delivery-limit",
+                "x-expires",
+                "x-max-in-memory-bytes",
+                "x-max-in-memory-length",
+                "x-max-length",
+                "x-max-priority",
+                "x-message-ttl",
+                "x-overflow",
+                "x-queue-mode",
+                "x-queue-version",
+                "x-quorum-initial-group-size",
+                "x-single-active-consumer",
+            ],
+        }
+    }
+}
+
+/// Where dead letters go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterArguments {
+    /// `x-dead-letter-exchange`.
+    pub exchange: Box<str>,
+    /// `x-dead-letter-routing-key`.
+    pub routing_key: Option<Box<[u8]>>,
+}
+
+/// What a queue's arguments ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueArguments {
+    /// `x-queue-type`.
+    pub queue_type: QueueType,
+    /// How the queue treats its messages.
+    pub settings: QueueSettings,
+    /// Where messages go that leave it unconsumed.
+    pub dead_letter: Option<DeadLetterArguments>,
+    /// How much a stream keeps.
+    pub stream: StreamSettings,
+}
+
+/// How often a message of a quorum queue may come back unless it is told, as in RabbitMQ 4.
+const QUORUM_RETURNS_MAX: u32 = 20;
+/// Milliseconds that a message or a queue may live at most, as in RabbitMQ: ten years.
+pub const LIFE_MILLIS_MAX: u64 = 315_360_000_000;
+
+/// Queue arguments of RabbitMQ's whose meaning is not built.
+const QUEUE_ARGUMENTS_MISSING: [&str; 2] = ["x-consumer-timeout", "x-stream-filter-size-bytes"];
+
+impl QueueArguments {
+    /// Reads a queue's arguments, none of which is among those that are not built.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidArgument`] when one is of a wrong type or range.
+    pub fn parse(arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
+        let queue_type = parse_queue_type(arguments, owner)?;
+        check_queue_mode(arguments, owner)?;
+        check_queue_version(arguments, owner)?;
+        check_locator(arguments, queue_type, owner)?;
+        let dead_letter = parse_dead_letter(arguments, owner)?;
+        check_cluster_sizes(arguments, owner)?;
+        check_strategy(arguments, owner)?;
+        let counts_returns = queue_type == QueueType::Quorum;
+        let stream = StreamSettings {
+            octets_max: parse_count(arguments, "x-max-length-bytes", owner)?,
+            age_millis_max: parse_age(arguments, owner)?,
+        };
+        let settings = QueueSettings {
+            messages_max: parse_count(arguments, "x-max-length", owner)?,
+            octets_max: parse_count(arguments, "x-max-length-bytes", owner)?,
+            overflow: parse_overflow(arguments, owner)?,
+            message_ttl_millis: parse_life(arguments, "x-message-ttl", 0, owner)?,
+            expires_millis: parse_life(arguments, "x-expires", 1, owner)?,
+            priority_max: parse_priority(arguments, owner)?,
+            single_active_consumer: parse_bool(arguments, "x-single-active-consumer", owner)?,
+            returns_max: if counts_returns { parse_returns_max(arguments, owner)? } else { None },
+            counts_returns,
+            dead_letters: dead_letter.is_some(),
+        };
+        refuse_foreign(arguments, queue_type, owner)?;
+        Ok(Self { queue_type, settings, dead_letter, stream })
+    }
+}
+
+fn refuse_foreign(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<(), Refusal> {
+    match queue_type.foreign_arguments().iter().find(|name| arguments.find(name).is_some()) {
+        None => Ok(()),
+        Some(argument) => Err(owner.of_other_type(argument, queue_type)),
+    }
+}
+
+/// `x-dead-letter-exchange` and `x-dead-letter-routing-key`.
+fn parse_dead_letter(arguments: Table<'_>, owner: Owner<'_>) -> Result<Option<DeadLetterArguments>, Refusal> {
+    let (exchange, key) = ("x-dead-letter-exchange", "x-dead-letter-routing-key");
+    let exchange = match arguments.find(exchange) {
+        None => None,
+        Some(Value::LongStr(name)) => Some(String::from_utf8_lossy(name).into()),
+        Some(other) => return Err(owner.wrong_type(exchange, other)),
+    };
+    let routing_key = match arguments.find(key) {
+        None => None,
+        // A routing key has no more room than that in any method.
+        Some(Value::LongStr(octets)) => Some(octets[..octets.len().min(ShortStr::OCTETS_MAX)].into()),
+        Some(other) => return Err(owner.invalid(key, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    };
+    match exchange {
+        Some(exchange) => Ok(Some(DeadLetterArguments { exchange, routing_key })),
+        None if routing_key.is_some() => Err(owner.invalid(key, "routing_key_but_no_dlx_defined")),
+        None => Ok(None),
+    }
+}
+
+/// Milliseconds, at least `least`.
+fn parse_life(
+    arguments: Table<'_>,
+    name: &str,
+    least: u64,
+    owner: Owner<'_>,
+) -> Result<Option<u64>, Refusal> {
+    match parse_count(arguments, name, owner)? {
+        Some(millis) if millis < least => Err(owner.invalid(name, format!("{{value_zero,{millis}}}"))),
+        Some(millis) if millis > LIFE_MILLIS_MAX => {
+            Err(owner.invalid(name, format!("{{value_too_large,{millis}}}")))
+        }
+        life => Ok(life),
+    }
+}
+
+fn parse_priority(arguments: Table<'_>, owner: Owner<'_>) -> Result<u8, Refusal> {
+    let name = "x-max-priority";
+    let priority = parse_count(arguments, name, owner)?.unwrap_or(0);
+    u8::try_from(priority).map_err(|_| owner.invalid(name, format!("{{max_value_exceeded,{priority}}}")))
+}
+
+fn parse_bool(arguments: Table<'_>, name: &str, owner: Owner<'_>) -> Result<bool, Refusal> {
+    match arguments.find(name) {
+        None => Ok(false),
+        Some(Value::Bool(value)) => Ok(value),
+        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    }
+}
+
+/// A limit below zero is none, as in RabbitMQ 4.
+fn parse_returns_max(arguments: Table<'_>, owner: Owner<'_>) -> Result<Option<u32>, Refusal> {
+    let name = "x-delivery-limit";
+    let Some(value) = arguments.find(name) else { return Ok(Some(QUORUM_RETURNS_MAX)) };
+    match value.as_integer() {
+        Some(limit) if limit < 0 => Ok(None),
+        Some(limit) => Ok(Some(u32::try_from(limit).unwrap_or(u32::MAX))),
+        None => Err(owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()))),
+    }
+}
+
+fn parse_queue_type(arguments: Table<'_>, owner: Owner<'_>) -> Result<QueueType, Refusal> {
+    let name = "x-queue-type";
+    match arguments.find(name) {
+        None => Ok(QueueType::Classic),
+        Some(Value::LongStr(b"classic")) => Ok(QueueType::Classic),
+        Some(Value::LongStr(b"quorum")) => Ok(QueueType::Quorum),
+        Some(Value::LongStr(b"stream")) => Ok(QueueType::Stream),
+        Some(Value::LongStr(other)) => {
+            Err(owner
+                .invalid(name, format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(other))))
+        }
+        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    }
+}
+
+fn check_queue_mode(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
+    let name = "x-queue-mode";
+    match arguments.find(name) {
+        None | Some(Value::LongStr(b"default" | b"lazy")) => Ok(()),
+        Some(Value::LongStr(other)) => {
+            Err(owner
+                .invalid(name, format!("\"unsupported queue mode '{}'\"", String::from_utf8_lossy(other))))
+        }
+        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    }
+}
+
+fn check_queue_version(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
+    let name = "x-queue-version";
+    match arguments.find(name).map(|value| (value, value.as_integer())) {
+        None | Some((_, Some(1 | 2))) => Ok(()),
+        Some((_, Some(other))) => {
+            Err(owner.invalid(name, format!("\"unsupported queue version '{other}'\"")))
+        }
+        Some((other, None)) => {
+            Err(owner.invalid(name, format!("\"expected integer, got {}\"", other.type_name())))
+        }
+    }
+}
+
+/// There is one node, so where the leader stands is checked and changes nothing.
+fn check_locator(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<(), Refusal> {
+    let name = "x-queue-leader-locator";
+    match (queue_type, arguments.find(name)) {
+        (QueueType::Classic, _) | (_, None | Some(Value::LongStr(b"client-local" | b"balanced"))) => Ok(()),
+        (_, Some(_)) => Err(owner.invalid(name, "invalid_queue_locator_arg")),
+    }
+}
+
+/// There is one node, so these are checked and change nothing.
+fn check_cluster_sizes(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
+    for name in ["x-initial-cluster-size", "x-quorum-initial-group-size"] {
+        if parse_count(arguments, name, owner)? == Some(0) {
+            return Err(owner.invalid(name, "{value_zero,0}"));
+        }
+    }
+    for name in ["x-max-in-memory-length", "x-max-in-memory-bytes", "x-stream-max-segment-size-bytes"] {
+        parse_count(arguments, name, owner)?;
+    }
+    Ok(())
+}
+
+/// Dead letters never leave this process, so both strategies are one.
+fn check_strategy(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
+    let name = "x-dead-letter-strategy";
+    match arguments.find(name) {
+        None | Some(Value::LongStr(b"at-most-once" | b"at-least-once")) => Ok(()),
+        Some(Value::LongStr(_)) => Err(owner.invalid(name, "invalid_dlx_strategy")),
+        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    }
+}
+
+fn parse_age(arguments: Table<'_>, owner: Owner<'_>) -> Result<Option<u64>, Refusal> {
+    let name = "x-max-age";
+    match arguments.find(name) {
+        None => Ok(None),
+        Some(Value::LongStr(text)) => match str::from_utf8(text).ok().and_then(age_millis) {
+            Some(millis) => Ok(Some(millis)),
+            None => Err(owner.invalid(name, "invalid_max_age")),
+        },
+        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    }
+}
+
+fn parse_count(arguments: Table<'_>, name: &str, owner: Owner<'_>) -> Result<Option<u64>, Refusal> {
+    let Some(value) = arguments.find(name) else { return Ok(None) };
+    match (value, value.as_integer()) {
+        (_, Some(count)) => match u64::try_from(count) {
+            Ok(count) => Ok(Some(count)),
+            Err(_) => Err(owner.invalid(name, format!("{{value_negative,{count}}}"))),
+        },
+        (other, None) => Err(owner.invalid(name, format!("\"expected integer, got {}\"", other.type_name()))),
+    }
+}
+
+fn parse_overflow(arguments: Table<'_>, owner: Owner<'_>) -> Result<Overflow, Refusal> {
+    let name = "x-overflow";
+    match arguments.find(name) {
+        None | Some(Value::LongStr(b"drop-head")) => Ok(Overflow::DropHead),
+        Some(Value::LongStr(b"reject-publish")) => Ok(Overflow::RejectPublish),
+        Some(Value::LongStr(b"reject-publish-dlx")) => Ok(Overflow::RejectPublishDlx),
+        Some(Value::LongStr(_)) => Err(owner.invalid(name, "invalid_overflow")),
+        Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    }
+}
+
+/// Refuses a queue's arguments whose meaning is not built, be the queue there or not.
+///
+/// # Errors
+/// [`Refusal::InvalidArgument`] naming the first of them.
+pub fn refuse_missing_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
+    owner.refuse_missing(arguments, &QUEUE_ARGUMENTS_MISSING)
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_wire::TableBuf;
+
+    use super::*;
+
+    const QUEUE: Owner<'static> = Owner { object: "queue", name: "q", vhost: "/" };
+
+    fn table(name: &str, value: Value<'_>) -> TableBuf {
+        TableBuf::new().with(name, value)
+    }
+
+    fn check_refused(name: &str, value: Value<'_>, wanted: &str) {
+        let arguments = table(name, value);
+        let arguments = arguments.as_table();
+        let parse = |()| QueueArguments::parse(arguments, QUEUE).map(drop);
+        let refusal = refuse_missing_arguments(arguments, QUEUE).and_then(parse).unwrap_err();
+        let text = refusal.to_string();
+        let prefix = format!("invalid arg '{name}' for queue 'q' in vhost '/': ");
+        assert_eq!(text.strip_prefix(&prefix), Some(wanted), "{text}");
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_in_rabbitmqs_words() {
+        check_refused("x-max-length", Value::I32(-1), "{value_negative,-1}");
+        check_refused("x-max-length", Value::LongStr(b"5"), "\"expected integer, got longstr\"");
+        check_refused("x-overflow", Value::I32(1), "{unacceptable_type,signedint}");
+        check_refused("x-overflow", Value::LongStr(b"spill"), "invalid_overflow");
+        check_refused("x-queue-mode", Value::LongStr(b"nope"), "\"unsupported queue mode 'nope'\"");
+        check_refused("x-queue-type", Value::LongStr(b"nope"), "\"unsupported queue type 'nope'\"");
+        check_refused("x-queue-version", Value::I32(3), "\"unsupported queue version '3'\"");
+        check_refused("x-message-ttl", Value::I32(-1), "{value_negative,-1}");
+        check_refused("x-message-ttl", Value::I64(315_360_000_001), "{value_too_large,315360000001}");
+        check_refused("x-expires", Value::I32(0), "{value_zero,0}");
+        check_refused("x-max-priority", Value::I32(256), "{max_value_exceeded,256}");
+        check_refused("x-single-active-consumer", Value::I32(1), "{unacceptable_type,signedint}");
+        check_refused("x-dead-letter-routing-key", Value::LongStr(b"k"), "routing_key_but_no_dlx_defined");
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        for name in QUEUE_ARGUMENTS_MISSING {
+            check_refused(name, Value::I32(1), "not implemented by this broker yet");
+        }
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let arguments = TableBuf::new()
+            .with("x-max-length", Value::U8(3))
+            .with("x-max-length-bytes", Value::I64(4))
+            .with("x-overflow", Value::LongStr(b"reject-publish"))
+            .with("x-queue-type", Value::LongStr(b"quorum"))
+            .with("x-nobody-knows", Value::Void);
+        let parsed = QueueArguments::parse(arguments.as_table(), QUEUE).unwrap();
+        let stream = StreamSettings { octets_max: Some(4), age_millis_max: None };
+        let settings = QueueSettings {
+            messages_max: Some(3),
+            octets_max: Some(4),
+            overflow: Overflow::RejectPublish,
+            returns_max: Some(QUORUM_RETURNS_MAX),
+            counts_returns: true,
+            ..QueueSettings::default()
+        };
+        assert_eq!(
+            parsed,
+            QueueArguments { queue_type: QueueType::Quorum, settings, stream, ..QueueArguments::default() }
+        );
+    }
+
+    #[test]
+    fn each_type_has_arguments_of_its_own() {
+        let check = |queue_type: &'static [u8], name: &str, value, wanted: Option<&str>| {
+            let arguments = table("x-queue-type", Value::LongStr(queue_type)).with(name, value);
+            let refusal = QueueArguments::parse(arguments.as_table(), QUEUE).err().map(|it| it.to_string());
+            let of =
+                |module| format!("invalid arg '{name}' for queue 'q' in vhost '/' of queue type {module}");
+            assert_eq!(refusal, wanted.map(of));
+        };
+        check(b"classic", "x-max-age", Value::LongStr(b"1h"), Some("rabbit_classic_queue"));
+        check(b"classic", "x-max-priority", Value::I32(5), None);
+        check(b"quorum", "x-max-priority", Value::I32(5), Some("rabbit_quorum_queue"));
+        check(b"quorum", "x-delivery-limit", Value::I32(5), None);
+        check(b"stream", "x-message-ttl", Value::I32(5), Some("rabbit_stream_queue"));
+        check(b"stream", "x-max-age", Value::LongStr(b"1h"), None);
+    }
+}
