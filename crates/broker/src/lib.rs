@@ -3,10 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod definitions;
 pub mod engine;
 mod location;
 pub mod model;
 mod octets;
+pub mod pattern;
 #[doc(hidden)]
 pub mod planted;
 mod refusal;

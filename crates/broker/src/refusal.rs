@@ -30,6 +30,12 @@ pub enum Refusal {
     SingleActiveGet { queue: String, vhost: String },
     #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
     ReservedName { kind: &'static str, name: String },
+    #[error("access to {object} '{name}' in vhost '{vhost}' refused for user '{user}'")]
+    AccessRefused { object: &'static str, name: String, vhost: String, user: String },
+    #[error("access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'")]
+    TopicRefused { key: String, exchange: String, vhost: String, user: String },
+    #[error("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached")]
+    TooManyQueues { queue: String, vhost: String, limit: u64 },
     #[error("operation not permitted on the default exchange")]
     DefaultExchange,
     #[error("deletion of system exchange '{exchange}' in vhost '{vhost}' not allowed")]
@@ -101,6 +107,14 @@ pub enum Refusal {
     NoVhost(String),
     #[error("access to vhost '{vhost}' refused for user '{user}'")]
     VhostRefused { vhost: String, user: String },
+    #[error("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached")]
+    TooManyVhostConnections { vhost: String, user: String, limit: u64 },
+    #[error("connection refused for user '{user}': user connection limit ({limit}) is reached")]
+    TooManyUserConnections { user: String, limit: u64 },
+    #[error(
+        "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
+    )]
+    TooManyUserChannels { user: String, limit: u64 },
     #[error(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
     )]
@@ -141,6 +155,8 @@ impl Refusal {
             Self::NoQueue { .. } | Self::NoExchange { .. } | Self::NoPreviousQueue => ReplyCode::NotFound,
             Self::LockedQueue { .. } | Self::SingleActiveGet { .. } => ReplyCode::ResourceLocked,
             Self::ReservedName { .. }
+            | Self::AccessRefused { .. }
+            | Self::TopicRefused { .. }
             | Self::DefaultExchange
             | Self::SystemExchange { .. }
             | Self::InternalExchange { .. }
@@ -152,6 +168,7 @@ impl Refusal {
             | Self::ArgumentType { .. }
             | Self::ArgumentOfOtherType { .. }
             | Self::InvalidProperty { .. }
+            | Self::TooManyQueues { .. }
             | Self::ServerNamed { .. }
             | Self::ReplyConsumer(_)
             | Self::AckTimeout { .. }
@@ -172,6 +189,9 @@ impl Refusal {
             Self::ConsumerTagReused(_)
             | Self::NoVhost(_)
             | Self::VhostRefused { .. }
+            | Self::TooManyVhostConnections { .. }
+            | Self::TooManyUserConnections { .. }
+            | Self::TooManyUserChannels { .. }
             | Self::TooManyChannels { .. } => ReplyCode::NotAllowed,
             Self::NotImplemented(_) => ReplyCode::NotImplemented,
             Self::ChannelNotOpen | Self::ChannelOpenedTwice | Self::UnexpectedMethod => {

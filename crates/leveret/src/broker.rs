@@ -7,12 +7,20 @@ use std::{
     time::Duration,
 };
 
-use leveret_broker::engine::{Config, Engine, Entropy, User};
+use leveret_broker::{
+    access::User,
+    definitions::{DefinitionError, Definitions as Typed},
+    engine::{Config, Engine, Entropy},
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
-use crate::{clock::Clock, house, listener, memory};
+use crate::{
+    clock::Clock,
+    definitions::{Definitions, hashed},
+    house, listener, memory,
+};
 
 /// How long connections may take to close when the broker stops.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
@@ -43,6 +51,14 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The definitions do not fit together.
+    #[error("{origin}: {definition}")]
+    Definitions {
+        /// Where they are from.
+        origin: String,
+        /// Which of them, and what is wrong with it.
+        definition: DefinitionError,
+    },
 }
 
 /// A broker that runs in this process. Dropping it stops it; [`Broker::shutdown`] also tells its
@@ -50,6 +66,9 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Broker {
     engine: Arc<Engine>,
+    /// What a URI names beside the address.
+    login: Option<Login>,
+    virtual_host: String,
     addresses: Vec<SocketAddr>,
     /// Taken when it stops.
     runtime: Option<Runtime>,
@@ -61,6 +80,39 @@ pub struct BrokerBuilder {
     addresses: Vec<SocketAddr>,
     config: Config,
     workers: Option<usize>,
+    default_user: Login,
+    default_virtual_host: String,
+    users: Vec<Login>,
+    definitions: Option<Definitions>,
+}
+
+/// A name and its password.
+#[derive(Clone)]
+struct Login {
+    name: String,
+    password: String,
+}
+
+impl Login {
+    fn new(name: &str, password: &str) -> Self {
+        Self { name: name.to_owned(), password: password.to_owned() }
+    }
+
+    fn user(&self) -> User {
+        let tags = vec!["administrator".into()];
+        User { tags, ..User::new(&self.name, hashed(&self.password)) }
+    }
+
+    /// RabbitMQ's default user, who is not let in from other machines while it is called guest.
+    fn default_user(&self) -> User {
+        User { loopback_only: self.name == "guest", ..self.user() }
+    }
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Broker {
@@ -70,7 +122,15 @@ impl Broker {
     pub fn builder() -> BrokerBuilder {
         let config =
             Config { memory_watermark_octets: memory::default_watermark_octets(), ..Config::default() };
-        BrokerBuilder { addresses: Vec::new(), config, workers: None }
+        BrokerBuilder {
+            addresses: Vec::new(),
+            config,
+            workers: None,
+            default_user: Login::new("guest", "guest"),
+            default_virtual_host: "/".to_owned(),
+            users: Vec::new(),
+            definitions: None,
+        }
     }
 
     /// Where it listens, in the order in which it was told to; ports are the true ones.
@@ -80,15 +140,21 @@ impl Broker {
     }
 
     /// A URI by which any AMQP 0-9-1 client connects: the first address, the first user and the
-    /// first virtual host.
+    /// first virtual host. It has no user where all of them are from definitions, which have no
+    /// passwords but their hashes.
     #[must_use]
     pub fn amqp_uri(&self) -> String {
-        let config = self.engine.config();
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let login =
-            config.users.first().map(|user| format!("{}:{}@", encode(&user.name), encode(&user.password)));
-        let vhost = config.vhosts.first().map_or_else(String::new, |vhost| encode(vhost));
-        format!("amqp://{}{}/{vhost}", login.unwrap_or_default(), self.addresses[0])
+        let login = self.login.as_ref();
+        let login = login.map(|login| format!("{}:{}@", encode(&login.name), encode(&login.password)));
+        format!("amqp://{}{}/{}", login.unwrap_or_default(), self.addresses[0], encode(&self.virtual_host))
+    }
+
+    /// Users, virtual hosts, permissions, policies, exchanges, queues and bindings, as they are
+    /// now.
+    #[must_use]
+    pub fn definitions(&self) -> Definitions {
+        Definitions::of_broker(self.engine.definitions())
     }
 
     /// How many connections there are, those in their handshake among them.
@@ -155,32 +221,63 @@ impl BrokerBuilder {
         self
     }
 
-    /// Adds a user who may log in from anywhere.
+    /// Adds a user who may log in from anywhere and do everything.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
-        let user = User { name: name.to_owned(), password: password.to_owned(), loopback_only: false };
-        self.config.users.retain(|other| other.name != name);
-        self.config.users.push(user);
+        self.users.retain(|other| other.name != name);
+        self.users.push(Login::new(name, password));
         self
     }
 
     /// Takes another default user in the place of guest. As in RabbitMQ, one who is called guest
-    /// may log in from this machine only.
+    /// may log in from this machine only, and with definitions there is no default user.
     #[must_use]
     pub fn default_user(mut self, name: &str, password: &str) -> Self {
-        let loopback_only = name == "guest";
-        self.config.users.retain(|other| other.name != "guest" && other.name != name);
-        self.config
-            .users
-            .insert(0, User { name: name.to_owned(), password: password.to_owned(), loopback_only });
+        self.default_user = Login::new(name, password);
         self
     }
 
-    /// Sets the only virtual host.
+    /// Sets the only virtual host. As in RabbitMQ, with definitions there are those that they
+    /// list.
     #[must_use]
     pub fn virtual_host(mut self, name: &str) -> Self {
-        self.config.vhosts = vec![name.into()];
+        self.default_virtual_host = name.to_owned();
         self
+    }
+
+    /// What the broker has from its start, in the place of the default user and virtual host.
+    #[must_use]
+    pub fn definitions(mut self, definitions: Definitions) -> Self {
+        self.definitions = Some(definitions);
+        self
+    }
+
+    /// The definitions that all of this makes, and the login for a URI.
+    fn define(&mut self) -> Result<(Typed, Option<Login>), StartError> {
+        let Some(definitions) = self.definitions.take() else {
+            // Who is added under the default user's name takes its place.
+            let replaced = self.users.iter().position(|login| login.name == self.default_user.name);
+            let (first, user) = match replaced.map(|at| self.users.remove(at)) {
+                Some(login) => (login.clone(), login.user()),
+                None => (self.default_user.clone(), self.default_user.default_user()),
+            };
+            let mut typed = Typed::with_user(user, &self.default_virtual_host);
+            self.users.iter().for_each(|login| typed.add_user(login.user()));
+            return Ok((typed, Some(first)));
+        };
+        let Definitions { origin, mut typed } = definitions;
+        for login in &self.users {
+            if typed.users.iter().any(|user| *user.name == login.name) {
+                let object = format!("user '{}'", login.name);
+                let reason = "it is there, and given a password beside the definitions too".to_owned();
+                return Err(StartError::Definitions {
+                    origin,
+                    definition: DefinitionError { object, reason },
+                });
+            }
+            typed.add_user(login.user());
+        }
+        Ok((typed, self.users.first().cloned()))
     }
 
     /// Octets of messages above which publishers are not read from. The default is a share of
@@ -236,10 +333,20 @@ impl BrokerBuilder {
         if self.addresses.is_empty() {
             self.addresses.push((Ipv4Addr::LOCALHOST, 0).into());
         }
+        let origin = self.definitions.as_ref().map_or_else(String::new, |given| given.origin.clone());
+        let (typed, login) = self.define()?;
+        let virtual_host = typed.vhosts.first().map_or_else(String::new, |vhost| vhost.name.to_string());
+        self.config.definitions = typed;
         let sockets = self.addresses.iter().map(|&address| bind(address)).collect::<Result<Vec<_>, _>>()?;
         let runtime = self.runtime().map_err(|source| StartError::Threads { source })?;
-        let engine = Engine::new(self.config, Box::new(SystemEntropy));
         let clock = Clock::new();
+        let engine = match Engine::open(self.config, Box::new(SystemEntropy), clock.now()) {
+            Ok(engine) => engine,
+            Err(definition) => {
+                runtime.shutdown_background();
+                return Err(StartError::Definitions { origin, definition });
+            }
+        };
         runtime.spawn(house::keep(Arc::clone(&engine), clock));
         let mut addresses = Vec::new();
         for socket in sockets {
@@ -258,7 +365,7 @@ impl BrokerBuilder {
             addresses.push(address);
             runtime.spawn(listener::accept(listener, Arc::clone(&engine), clock));
         }
-        Ok(Broker { engine, addresses, runtime: Some(runtime) })
+        Ok(Broker { engine, login, virtual_host, addresses, runtime: Some(runtime) })
     }
 
     fn runtime(&self) -> io::Result<Runtime> {

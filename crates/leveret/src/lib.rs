@@ -57,12 +57,14 @@
 mod broker;
 mod clock;
 mod connection;
+mod definitions;
 mod house;
 mod listener;
 pub mod memory;
 mod read_buffer;
 
 pub use broker::{Broker, BrokerBuilder, StartError};
+pub use definitions::{DefinitionError, Definitions, DefinitionsError};
 
 /// Compiles the README's Rust with the documentation's tests.
 #[cfg(doctest)]

@@ -56,6 +56,11 @@ const ABSENT: &[Absent] = &[
         paths: &["crate::session", "crate::model"],
         why: "the store knows nothing of what AMQP means",
     },
+    Absent {
+        below: "crates/broker/src/access",
+        paths: &["crate::engine", "crate::model", "crate::session", "crate::store"],
+        why: "who may do what follows from names alone",
+    },
 ];
 
 /// Crates that the manifests of the parts above must not list.
@@ -231,6 +236,8 @@ mod tests {
             check_code("crates/broker/src/engine/publish.rs", &format!("use crate::{absent};"), true);
         }
         check_code("crates/broker/src/models.rs", "use crate::session::Id;", true);
+        check_code("crates/broker/src/access/user.rs", "use crate::model::queue::Queue;", false);
+        check_code("crates/broker/src/access/user.rs", "use crate::pattern::Pattern;", true);
     }
 
     #[test]

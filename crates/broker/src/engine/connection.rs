@@ -17,9 +17,11 @@ use leveret_wire::{FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, Method, method::c
 use super::{
     ConnectionId, Engine,
     ack_timeout::DeliveryMarks,
+    admission::{Account, Place},
     dead_letters::Undertaker,
     inbox::{Inbox, Mail, Wake},
     output::Output,
+    permissions::Grants,
     publish::PublishBatch,
     queue_cell::{QueueCell, Scratch},
     replies::ReplyConsumer,
@@ -76,6 +78,8 @@ pub(super) struct ChannelData {
     /// `basic.qos` for the channel, once it was asked for.
     pub(super) credit: Option<Arc<ChannelCredit>>,
     pub(super) consumers: IndexMap<Box<[u8]>, SourceId>,
+    /// The channel's place among its user's, where those are limited.
+    pub(super) place: Option<Place>,
     /// Sources of `basic.get`, one for each queue.
     pub(super) getters: IndexMap<u64, SourceId>,
     pub(super) transaction: Transaction,
@@ -100,6 +104,12 @@ pub struct Connection {
     pub(super) session: Session<ChannelData, Delivery>,
     pub(super) vhost: Option<Arc<Vhost>>,
     pub(super) user: Option<String>,
+    /// Whose connection it is, once it is logged in.
+    pub(super) account: Option<Arc<Account>>,
+    /// What the user may do, once the virtual host is open.
+    pub(super) grants: Option<Box<Grants>>,
+    /// The connection's places in its virtual host and with its user.
+    pub(super) places: Option<[Place; 2]>,
     pub(super) output: Output,
     pub(super) sources: Sources,
     pub(super) reader: Reader,
@@ -150,7 +160,7 @@ impl Connection {
             channel_max: config.channel_max,
             frame_max: config.frame_max,
             heartbeat_seconds: config.heartbeat_seconds,
-            server_properties: super::login::server_properties(),
+            server_properties: super::login::server_properties(engine.cluster_name()),
         };
         Self {
             engine: Arc::clone(engine),
@@ -160,6 +170,9 @@ impl Connection {
             session: Session::new(offer, config.message_octets_max),
             vhost: None,
             user: None,
+            account: None,
+            grants: None,
+            places: None,
             output: Output::default(),
             sources: Sources::default(),
             reader: Reader::default(),
@@ -356,6 +369,11 @@ impl Connection {
                 .method(channel, method)
                 .map_err(|refusal| Failure::Refused { channel, ids: method.ids(), refusal }),
             Call::ChannelOpened { channel } => {
+                self.admit_channel(channel).map_err(|refusal| Failure::Refused {
+                    channel: 0,
+                    ids: (0, 0),
+                    refusal,
+                })?;
                 let open_ok = leveret_wire::method::channel::OpenOk::default();
                 self.say(channel, open_ok);
                 Ok(())

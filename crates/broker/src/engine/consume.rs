@@ -29,10 +29,10 @@ impl Connection {
             let tag = self.consumer_tag(channel, consume.consumer_tag)?;
             return self.consume_replies(channel, &tag, &consume);
         }
+        let tag = self.consumer_tag(channel, consume.consumer_tag)?;
         let queue = self.named_queue(channel, consume.queue)?;
         let owner = Owner { object: "queue", name: &queue.name, vhost: self.vhost_name() };
         let arguments = ConsumerArguments::parse(consume.arguments, queue.queue_type(), owner)?;
-        let tag = self.consumer_tag(channel, consume.consumer_tag)?;
         self.check_shared_credit(channel, &queue)?;
         self.check_stream_reader(channel, &queue, consume.no_ack)?;
         self.start_consumer(channel, &queue, &tag, arguments, &consume)?;

@@ -324,7 +324,7 @@ mod routes {
 
     impl World {
         fn new() -> Arc<Self> {
-            let (vhost, queue) = (Vhost::new("/"), queue("q"));
+            let (vhost, queue) = (Vhost::new(crate::definitions::VhostDefinition::new("/")), queue("q"));
             let mut topology = vhost.topology.write();
             let [front, back] = ["front", "back"].map(|name| {
                 let kind = ExchangeKind::Fanout;

@@ -2,11 +2,19 @@
 
 use std::sync::Arc;
 
-use leveret_wire::{ShortStr, Table, TableBuf, method::exchange};
+use leveret_wire::{ShortStr, Table, TableBuf, Value, method::exchange};
 
-use super::{Engine, connection::Connection, methods::name, queue_cell::QueueCell, vhost::Vhost};
+use super::{
+    Engine,
+    connection::Connection,
+    methods::name,
+    permissions::{Grants, Resource},
+    queue_cell::QueueCell,
+    vhost::Vhost,
+};
 use crate::{
     Refusal,
+    access::Operation,
     model::{
         arguments::{Owner, argument_difference, flag_difference, inequivalent},
         binding::{Binding, Destination},
@@ -52,6 +60,11 @@ impl Connection {
         Arc::clone(self.vhost.as_ref().expect("channels are open in a virtual host"))
     }
 
+    /// What the user may do there.
+    pub(super) fn grants(&self) -> &Grants {
+        self.grants.as_ref().expect("channels are open in a virtual host")
+    }
+
     pub(super) fn declare_exchange(
         &mut self,
         channel: u16,
@@ -63,7 +76,10 @@ impl Connection {
             refuse_default(&name)?;
             find_exchange(&vhost.topology.read(), &vhost, &name)?;
         } else {
-            declare_actively(&self.engine, &vhost, &name, &declare)?;
+            let grants = self.grants();
+            declare_actively(&self.engine, &vhost, &name, &declare, |operation, resource| {
+                grants.check(operation, resource)
+            })?;
         }
         if !declare.nowait {
             self.say(channel, exchange::DeclareOk {});
@@ -82,6 +98,7 @@ impl Connection {
         if name.starts_with(RESERVED_PREFIX) {
             return Err(Refusal::SystemExchange { exchange: name, vhost: vhost.name.to_string() });
         }
+        self.grants().check(Operation::Configure, Resource::Exchange(&name))?;
         let mut topology = vhost.topology.write();
         if let Some((id, _)) = topology.exchange(&name) {
             if delete.if_unused && topology.exchange_in_use(id) {
@@ -99,9 +116,9 @@ impl Connection {
     pub(super) fn bind_exchange(&mut self, channel: u16, bind: exchange::Bind<'_>) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
         let (source, destination) = (name(bind.source)?, name(bind.destination)?);
-        refuse_default(&source)?;
-        refuse_default(&destination)?;
+        self.grants().check_binding(&source, Resource::Exchange(&destination))?;
         let mut topology = vhost.topology.write();
+        check_topic(self.grants(), &topology, &source, bind.routing_key.as_bytes())?;
         let request = BindingRequest {
             source: find_exchange(&topology, &vhost, &source)?.0,
             destination: Destination::Exchange(find_exchange(&topology, &vhost, &destination)?.0),
@@ -125,9 +142,9 @@ impl Connection {
     ) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
         let (source, destination) = (name(unbind.source)?, name(unbind.destination)?);
-        refuse_default(&source)?;
-        refuse_default(&destination)?;
+        self.grants().check_binding(&source, Resource::Exchange(&destination))?;
         let mut topology = vhost.topology.write();
+        check_topic(self.grants(), &topology, &source, unbind.routing_key.as_bytes())?;
         let found = (topology.exchange(&source), topology.exchange(&destination));
         // That there is nothing to unbind is no error.
         if let (Some((source, _)), Some((destination, _))) = found {
@@ -147,15 +164,18 @@ impl Connection {
     }
 }
 
-fn declare_actively(
+/// Declares an exchange, after `permit` allowed it.
+pub(super) fn declare_actively(
     engine: &Arc<Engine>,
     vhost: &Vhost,
     name: &str,
     declare: &exchange::Declare<'_>,
+    permit: impl Fn(Operation, Resource<'_>) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     let kind = exchange_kind(declare.kind)?;
     let owner = Owner { object: "exchange", name, vhost: &vhost.name };
     refuse_default(name)?;
+    permit(Operation::Configure, Resource::Exchange(name))?;
     let mut topology = vhost.topology.write();
     match topology.exchange(name) {
         Some((_, exchange)) => check_equivalence(exchange, kind, declare, owner),
@@ -163,6 +183,10 @@ fn declare_actively(
             Err(Refusal::ReservedName { kind: "exchange", name: name.to_owned() })
         }
         None => {
+            if let Some(alternate) = exchange_argument(declare.arguments, "alternate-exchange") {
+                permit(Operation::Read, Resource::Exchange(name))?;
+                permit(Operation::Write, Resource::Exchange(alternate))?;
+            }
             let declaration = ExchangeDeclaration {
                 kind,
                 durable: declare.durable,
@@ -181,6 +205,26 @@ fn declare_actively(
             }
             Ok(())
         }
+    }
+}
+
+/// The exchange that an argument names.
+pub(super) fn exchange_argument<'a>(arguments: Table<'a>, argument: &str) -> Option<&'a str> {
+    arguments.find(argument).and_then(Value::as_str)
+}
+
+/// Whether a topic exchange, if the source is one, may be bound by the key.
+pub(super) fn check_topic(
+    grants: &Grants,
+    topology: &QueueTopology,
+    source: &str,
+    key: &[u8],
+) -> Result<(), Refusal> {
+    match topology.exchange(source) {
+        Some((_, exchange)) if exchange.declaration.kind == ExchangeKind::Topic => {
+            grants.check_binding_key(source, key)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -90,6 +90,7 @@ impl Connection {
     /// Nothing of the peer's is taken any more. What was said last is sent, if it is read soon.
     pub(super) fn end(&mut self) {
         self.session.end();
+        self.places = None;
         let drop_at = self.now.monotonic_millis + CLOSE_MILLIS_MAX;
         self.drop_at_millis = Some(self.drop_at_millis.map_or(drop_at, |earlier| earlier.min(drop_at)));
     }

@@ -1,8 +1,10 @@
 //! Who logs in, and to which virtual host.
 
+use std::sync::Arc;
+
 use leveret_wire::{ShortStr, Table, TableBuf, Value};
 
-use super::{config::User, connection::Connection};
+use super::{admission::Account, connection::Connection, permissions::Grants};
 use crate::{
     Refusal,
     session::{Failure, MethodIds},
@@ -11,7 +13,7 @@ use crate::{
 const OPEN_IDS: MethodIds = (10, 40);
 
 /// What `connection.start` says of the server. The capabilities are those that work.
-pub(super) fn server_properties() -> TableBuf {
+pub(super) fn server_properties(cluster_name: &str) -> TableBuf {
     let mut capabilities = TableBuf::new();
     for (name, works) in [
         ("publisher_confirms", true),
@@ -28,7 +30,7 @@ pub(super) fn server_properties() -> TableBuf {
     }
     TableBuf::new()
         .with("capabilities", Value::Table(capabilities.as_table()))
-        .with("cluster_name", Value::LongStr(b"leveret"))
+        .with("cluster_name", Value::LongStr(cluster_name.as_bytes()))
         .with("copyright", Value::LongStr(b"The Leveret developers"))
         .with("information", Value::LongStr(b"Licensed under MIT or Apache-2.0"))
         .with("platform", Value::LongStr(b"Rust"))
@@ -77,8 +79,9 @@ impl Connection {
             ));
         };
         match self.check_login(&credentials) {
-            Ok(user) => {
-                self.user = Some(user);
+            Ok(account) => {
+                self.user = Some(account.user.name.to_string());
+                self.account = Some(account);
                 self.session.accept_login(self.output.buffer());
                 Ok(())
             }
@@ -90,17 +93,17 @@ impl Connection {
         }
     }
 
-    fn check_login(&self, credentials: &Credentials<'_>) -> Result<String, &'static str> {
-        let users = &self.engine.config.users;
-        let named = |user: &&User| user.name.as_bytes() == credentials.user;
-        let Some(user) = users.iter().find(named) else { return Err("no such user") };
+    fn check_login(&self, credentials: &Credentials<'_>) -> Result<Arc<Account>, &'static str> {
+        let named = str::from_utf8(credentials.user).ok().and_then(|name| self.engine.account(name));
+        let Some(account) = named else { return Err("no such user") };
+        let user = &account.user;
         if !user.has_password(credentials.password) {
             return Err("wrong password");
         }
         if user.loopback_only && !self.peer.is_loopback {
             return Err("this user can only log in from this machine; `--user` adds one for others");
         }
-        Ok(user.name.clone())
+        Ok(account)
     }
 
     fn refuse_login(&self, mechanism: ShortStr<'_>) -> Result<(), Failure> {
@@ -112,14 +115,28 @@ impl Connection {
     }
 
     pub(super) fn open_vhost(&mut self, name: ShortStr<'_>) -> Result<(), Failure> {
-        let vhost = name.to_str().and_then(|name| self.engine.vhost(name));
-        let Some(vhost) = vhost else {
-            let refusal = Refusal::NoVhost(name.to_string());
-            return Err(Failure::Refused { channel: 0, ids: OPEN_IDS, refusal });
-        };
-        self.vhost = Some(vhost);
+        self.try_open_vhost(name).map_err(|refusal| Failure::Refused {
+            channel: 0,
+            ids: OPEN_IDS,
+            refusal,
+        })?;
         self.session.accept_open(self.output.buffer());
         self.opened();
+        Ok(())
+    }
+
+    fn try_open_vhost(&mut self, name: ShortStr<'_>) -> Result<(), Refusal> {
+        let vhost = name.to_str().and_then(|name| self.engine.vhost(name));
+        let vhost = vhost.ok_or_else(|| Refusal::NoVhost(name.to_string()))?;
+        let account = self.account.as_ref().expect("a virtual host is opened after the login");
+        let places = self.admit(&vhost, account)?;
+        let Some(grants) = Grants::of(&account.user, &vhost) else {
+            let (vhost, user) = (vhost.name.to_string(), account.user.name.to_string());
+            return Err(Refusal::VhostRefused { vhost, user });
+        };
+        self.grants = Some(Box::new(grants));
+        self.places = Some(places);
+        self.vhost = Some(vhost);
         Ok(())
     }
 }

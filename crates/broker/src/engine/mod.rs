@@ -7,6 +7,7 @@
 //! while it holds a queue's.
 
 mod ack_timeout;
+mod admission;
 mod alarm;
 mod batch;
 mod config;
@@ -19,14 +20,17 @@ mod deadlines;
 mod declare;
 mod delays;
 mod deliver;
+mod export;
 mod groups;
 mod history;
 mod house;
+mod import;
 mod inbox;
 mod lifecycle;
 mod login;
 mod methods;
 mod output;
+mod permissions;
 mod publish;
 mod publish_checks;
 mod queue_cell;
@@ -49,15 +53,17 @@ use std::sync::{
 use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
 
-use self::{alarm::MemoryAlarm, deadlines::Deadlines, delays::Delays, inbox::Inbox, vhost::Vhost};
+use self::{
+    admission::Account, alarm::MemoryAlarm, deadlines::Deadlines, delays::Delays, inbox::Inbox, vhost::Vhost,
+};
 pub use self::{
-    config::{Config, User},
+    config::Config,
     connection::{Connection, Peer, Reading},
     house::House,
     inbox::Wake,
     output::Output,
 };
-use crate::{OctetCount, store::MessageLog};
+use crate::{Now, OctetCount, definitions::DefinitionError, store::MessageLog};
 
 /// Where random octets come from: the operating system, or a seed.
 pub trait Entropy: Send {
@@ -74,6 +80,8 @@ pub struct Engine {
     config: Config,
     log: MessageLog,
     alarm: MemoryAlarm,
+    cluster_name: Option<Box<str>>,
+    accounts: IndexMap<Box<str>, Arc<Account>>,
     deadlines: Deadlines,
     delays: Delays,
     vhosts: RwLock<IndexMap<Box<str>, Arc<Vhost>>>,
@@ -86,29 +94,47 @@ pub struct Engine {
 
 impl Engine {
     /// A broker without connections.
+    ///
+    /// # Panics
+    /// When the configuration's definitions do not fit together, see [`Engine::open`].
     #[must_use]
     pub fn new(config: Config, entropy: Box<dyn Entropy>) -> Arc<Self> {
-        let vhosts = config
-            .vhosts
-            .iter()
-            .map(|name| (name.clone(), Arc::new(Vhost::new(name))))
-            .collect::<IndexMap<_, _>>();
+        let start = Now { monotonic_millis: 0, wall_millis: 0 };
+        Self::open(config, entropy, start).unwrap_or_else(|error| panic!("definitions: {error}"))
+    }
+
+    /// A broker without connections, with all that its configuration's definitions list.
+    ///
+    /// # Errors
+    /// [`DefinitionError`] for the first of them that names what is not there, or that a client
+    /// could not declare either.
+    pub fn open(
+        mut config: Config,
+        entropy: Box<dyn Entropy>,
+        now: Now,
+    ) -> Result<Arc<Self>, DefinitionError> {
+        let definitions = std::mem::take(&mut config.definitions);
         let octets = OctetCount::default();
-        Arc::new(Self {
+        let engine = Arc::new(Self {
             log: MessageLog::new(octets.clone()),
             alarm: MemoryAlarm::new(config.memory_watermark_octets, octets),
+            cluster_name: definitions.cluster_name.clone(),
+            accounts: import::accounts(&definitions)?,
             deadlines: Deadlines::default(),
             delays: Delays::default(),
-            vhosts: RwLock::new(vhosts),
+            vhosts: RwLock::new(import::vhosts(&definitions)?),
             entropy: Mutex::new(entropy),
             connections: Mutex::default(),
             last_id: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             config,
-        })
+        });
+        engine.import(&definitions, now)?;
+        Ok(engine)
     }
 
-    /// How it was set up.
+    /// How it was set up. The definitions are taken from it by now: [`Engine::definitions`] has
+    /// those of now.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
@@ -164,6 +190,15 @@ impl Engine {
 
     fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn account(&self, name: &str) -> Option<Arc<Account>> {
+        self.accounts.get(name).cloned()
+    }
+
+    /// What `connection.start` calls the cluster.
+    fn cluster_name(&self) -> &str {
+        self.cluster_name.as_deref().unwrap_or("leveret")
     }
 
     fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {

@@ -117,10 +117,12 @@ impl Connection {
             }
         }
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
+        let grants = self.grants.as_mut().expect("channels are open in a virtual host");
         let random = || self.engine.random_number();
-        let route = self.routes.route(vhost, publish.route, properties.as_ref(), random)?;
+        let route = self.routes.route(vhost, grants, publish.route, properties.as_ref(), random)?;
         if let Some(properties) = &properties {
-            check_properties(properties, self.user.as_deref())?;
+            let user = self.user.as_deref().filter(|_| !grants.is_impersonator);
+            check_properties(properties, user)?;
         }
         let traced = vhost.is_traced.load(Ordering::Relaxed).then(|| Arc::clone(route));
         let channel = self.session.channel(publish.channel).expect("the session found it open");
@@ -166,7 +168,8 @@ impl Connection {
         copies: CarbonCopies<'_>,
     ) -> Result<(), Refusal> {
         let route = self.route_copies(publish, properties, copies)?;
-        check_properties(properties, self.user.as_deref())?;
+        let user = self.user.as_deref().filter(|_| !self.grants().is_impersonator);
+        check_properties(properties, user)?;
         copies.check()?;
         let channel = self.session.channel(publish.channel).expect("the session found it open");
         if matches!(channel.mode, ChannelMode::Transaction) {
@@ -181,14 +184,15 @@ impl Connection {
     }
 
     fn route_copies(
-        &self,
+        &mut self,
         publish: &Publish<'_>,
         properties: &Properties<'_>,
         copies: CarbonCopies<'_>,
     ) -> Result<Arc<QueueRoute>, Refusal> {
         let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
+        let grants = self.grants.as_mut().expect("channels are open in a virtual host");
         let random = || self.engine.random_number();
-        RouteCache::route_copies(vhost, publish.route, properties, copies, &random)
+        RouteCache::route_copies(vhost, grants, publish.route, properties, copies, &random)
     }
 
     /// Puts the message into the batch without what only the broker may see of it.
@@ -238,7 +242,8 @@ impl Connection {
             return Ok(());
         }
         let random = || self.engine.random_number();
-        let route = self.routes.route(vhost, publish.route, properties.as_ref(), random)?;
+        let grants = self.grants.as_mut().expect("channels are open in a virtual host");
+        let route = self.routes.route(vhost, grants, publish.route, properties.as_ref(), random)?;
         let message = message(&publish, properties.as_ref(), self.now);
         if self.publishes.batch.append(&self.engine, &message, route, self.input_left).is_none() {
             self.unroutable(&publish);

@@ -4,13 +4,13 @@ use leveret_wire::Properties;
 
 use crate::{Refusal, model::queue_arguments::LIFE_MILLIS_MAX};
 
-/// Refuses properties that RabbitMQ refuses, in its words.
+/// Refuses properties that RabbitMQ refuses, in its words. `user` is the only one whose name the
+/// message may carry; none when it may carry any.
 pub(super) fn check_properties(properties: &Properties<'_>, user: Option<&str>) -> Result<(), Refusal> {
-    if let Some(claimed) = properties.user_id {
-        let user = user.unwrap_or_default();
-        if claimed.as_bytes() != user.as_bytes() {
-            return Err(Refusal::WrongUserId { claimed: claimed.to_string(), user: user.to_owned() });
-        }
+    if let (Some(claimed), Some(user)) = (properties.user_id, user)
+        && claimed.as_bytes() != user.as_bytes()
+    {
+        return Err(Refusal::WrongUserId { claimed: claimed.to_string(), user: user.to_owned() });
     }
     if let Some(delivery_mode) = properties.delivery_mode.filter(|mode| !matches!(mode, 1 | 2)) {
         return Err(Refusal::InvalidMessage(format!("{{delivery_mode_unknown,{delivery_mode}}}")));

@@ -2,23 +2,28 @@
 
 use std::sync::Arc;
 
-use leveret_wire::{ShortStr, TableBuf, method::queue};
+use leveret_wire::{ShortStr, TableBuf, Value, method::queue};
 
 use super::{
-    Engine,
+    ConnectionId, Engine,
     connection::Connection,
-    declare::{BindingRequest, QueueTopology, RESERVED_PREFIX, find_exchange, refuse_default},
+    declare::{
+        BindingRequest, QueueTopology, RESERVED_PREFIX, check_topic, exchange_argument, find_exchange,
+    },
     methods::{name, text},
+    permissions::Resource,
     queue_cell::{QueueCell, QueueDeclaration, Remains},
     replies::REPLY_TO,
     vhost::Vhost,
 };
 use crate::{
     Refusal,
+    access::{Limit, Operation},
     model::{
         any_queue::AnyQueue,
         arguments::{Owner, check_queue_equivalence, flag_difference, inequivalent},
         binding::Destination,
+        policy::QueueKind,
         queue_arguments::{QueueArguments, QueueType, refuse_missing_arguments},
     },
 };
@@ -42,7 +47,8 @@ impl Connection {
             self.check_access(&vhost, &cell)?;
             cell
         } else {
-            self.declare_actively(&vhost, &declare)?
+            let arguments = arguments_of(&vhost, &declare);
+            self.declare_actively(&vhost, &queue::Declare { arguments: arguments.as_table(), ..declare })?
         };
         self.channel(channel).data.last_queue = Some(cell.name.clone());
         if declare.nowait {
@@ -78,13 +84,20 @@ impl Connection {
             name => name,
         };
         let owner = Owner { object: "queue", name: &name, vhost: &vhost.name };
-        refuse_missing_arguments(declare.arguments, owner)?;
+        self.grants().check(Operation::Configure, Resource::Queue(&name))?;
         let mut topology = vhost.topology.write();
         if let Some((_, cell)) = topology.queue(&name) {
+            refuse_missing_arguments(declare.arguments, owner)?;
             self.check_equivalence(cell, declare, owner)?;
             return Ok(Arc::clone(cell));
         }
-        let declaration = self.declaration(declare, owner)?;
+        check_queue_limit(vhost, topology.queue_count(), &name)?;
+        if let Some(exchange) = exchange_argument(declare.arguments, "x-dead-letter-exchange") {
+            self.grants().check(Operation::Read, Resource::Queue(&name))?;
+            self.grants().check(Operation::Write, Resource::Exchange(exchange))?;
+        }
+        refuse_missing_arguments(declare.arguments, owner)?;
+        let declaration = queue_declaration(declare, Some(self.id), owner)?;
         let exclusive = declaration.owner.is_some();
         let vhost_link = Arc::downgrade(vhost);
         let cell = QueueCell::new(self.engine.next_id(), &name, vhost_link, declaration, self.now);
@@ -94,24 +107,6 @@ impl Connection {
             self.exclusive.insert(cell.serial, Arc::clone(&cell));
         }
         Ok(cell)
-    }
-
-    fn declaration(
-        &self,
-        declare: &queue::Declare<'_>,
-        owner: Owner<'_>,
-    ) -> Result<QueueDeclaration, Refusal> {
-        let parsed = QueueArguments::parse(declare.arguments, owner)?;
-        if parsed.queue_type != QueueType::Classic {
-            check_replicated(declare, parsed.queue_type, owner)?;
-        }
-        Ok(QueueDeclaration {
-            durable: is_durable(declare),
-            auto_delete: declare.auto_delete,
-            owner: declare.exclusive.then_some(self.id),
-            arguments: TableBuf::from(declare.arguments),
-            parsed,
-        })
     }
 
     fn check_equivalence(
@@ -142,10 +137,12 @@ impl Connection {
         queue: ShortStr<'_>,
     ) -> Result<Arc<QueueCell>, Refusal> {
         let vhost = self.open_vhost_handle();
-        let cell = match text(queue)? {
-            "" => find_queue(&vhost, self.last_queue(channel)?)?,
-            name => find_queue(&vhost, name)?,
+        let name = match text(queue)? {
+            "" => self.last_queue(channel)?.to_owned(),
+            name => name.to_owned(),
         };
+        self.grants().check(Operation::Read, Resource::Queue(&name))?;
+        let cell = find_queue(&vhost, &name)?;
         self.check_access(&vhost, &cell)?;
         Ok(cell)
     }
@@ -173,11 +170,12 @@ impl Connection {
         let vhost = self.open_vhost_handle();
         let source = name(bind.exchange)?;
         let queue = self.queue_name(channel, bind.queue)?;
-        refuse_default(&source)?;
+        self.grants().check_binding(&source, Resource::Queue(&queue))?;
         // With neither a queue nor a key named, the key is the queue's name.
         let by_name = bind.queue.is_empty() && bind.routing_key.is_empty();
         let routing_key = if by_name { queue.as_bytes() } else { bind.routing_key.as_bytes() };
         let mut topology = vhost.topology.write();
+        check_topic(self.grants(), &topology, &source, routing_key)?;
         let source = find_exchange(&topology, &vhost, &source)?.0;
         let (destination, cell) = place_of(&topology, &vhost, &queue)?;
         let request = BindingRequest { source, destination, routing_key, arguments: bind.arguments };
@@ -196,10 +194,11 @@ impl Connection {
         let vhost = self.open_vhost_handle();
         let source = name(unbind.exchange)?;
         let queue = self.queue_name(channel, unbind.queue)?;
-        refuse_default(&source)?;
+        self.grants().check_binding(&source, Resource::Queue(&queue))?;
         let by_name = unbind.queue.is_empty() && unbind.routing_key.is_empty();
         let routing_key = if by_name { queue.as_bytes() } else { unbind.routing_key.as_bytes() };
         let mut topology = vhost.topology.write();
+        check_topic(self.grants(), &topology, &source, routing_key)?;
         let source = topology.exchange(&source).map(|(id, _)| id);
         // That there is nothing to unbind is no error.
         if let (Some(source), Ok((destination, cell))) = (source, place_of(&topology, &vhost, &queue)) {
@@ -242,6 +241,7 @@ impl Connection {
     pub(super) fn delete_queue(&mut self, channel: u16, delete: queue::Delete<'_>) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
         let name = self.queue_name(channel, delete.queue)?;
+        self.grants().check(Operation::Configure, Resource::Queue(&name))?;
         let mut messages = 0;
         if let Ok(cell) = find_queue(&vhost, &name) {
             self.check_access(&vhost, &cell)?;
@@ -294,6 +294,46 @@ impl Engine {
     }
 }
 
+/// How a queue is declared by a client, or by nobody.
+pub(super) fn queue_declaration(
+    declare: &queue::Declare<'_>,
+    client: Option<ConnectionId>,
+    owner: Owner<'_>,
+) -> Result<QueueDeclaration, Refusal> {
+    let parsed = QueueArguments::parse(declare.arguments, owner)?;
+    if parsed.queue_type != QueueType::Classic {
+        check_replicated(declare, parsed.queue_type, owner)?;
+    }
+    Ok(QueueDeclaration {
+        durable: is_durable(declare),
+        auto_delete: declare.auto_delete,
+        owner: client.filter(|_| declare.exclusive),
+        arguments: TableBuf::from(declare.arguments),
+        parsed,
+    })
+}
+
+/// The arguments, with the virtual host's type of queue where none is asked for and the queue may
+/// be of it.
+pub(super) fn arguments_of(vhost: &Vhost, declare: &queue::Declare<'_>) -> TableBuf {
+    let arguments = TableBuf::from(declare.arguments);
+    let Some(kind) = vhost.definition.default_queue_type else { return arguments };
+    let lasts = declare.durable && !declare.exclusive && !declare.auto_delete;
+    if declare.arguments.find("x-queue-type").is_some() || !(lasts || kind == QueueKind::Classic) {
+        return arguments;
+    }
+    arguments.with("x-queue-type", Value::LongStr(kind.name().as_bytes()))
+}
+
+fn check_queue_limit(vhost: &Vhost, queues: usize, queue: &str) -> Result<(), Refusal> {
+    match vhost.definition.limits.queues_max.and_then(Limit::bound) {
+        Some(limit) if queues as u64 >= limit => {
+            Err(Refusal::TooManyQueues { queue: queue.to_owned(), vhost: vhost.name.to_string(), limit })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What `queue.delete` insists on.
 struct Conditions {
     if_unused: bool,
@@ -335,7 +375,7 @@ fn find_queue(vhost: &Vhost, name: &str) -> Result<Arc<QueueCell>, Refusal> {
 }
 
 /// A queue as the destination of a binding.
-fn place_of(
+pub(super) fn place_of(
     topology: &QueueTopology,
     vhost: &Vhost,
     name: &str,

@@ -1,6 +1,7 @@
 //! Routes, kept by exchange and key for as long as they hold.
 //!
-//! Invariant: a kept route is used only while every version that it rests on stands.
+//! Whether the user may publish there is asked when a route is looked up, and a route that is
+//! kept may be used. Invariant: a kept route is used only while every version that it rests on stands.
 
 use std::{
     hash::{DefaultHasher, Hasher as _},
@@ -10,11 +11,11 @@ use std::{
 use leveret_wire::{Properties, PublishRoute, ShortStr};
 use smallvec::smallvec;
 
-use super::{queue_cell::QueueCell, vhost::Vhost};
+use super::{permissions::Grants, queue_cell::QueueCell, vhost::Vhost};
 use crate::{
     Refusal,
     model::{
-        exchange::{CarbonCopies, RoutingInput},
+        exchange::{CarbonCopies, ExchangeKind, RoutingInput},
         topology::{Route, TRACE_EXCHANGE},
     },
     planted::{self, Bug},
@@ -41,11 +42,12 @@ pub(super) struct RouteCache {
 }
 
 impl RouteCache {
-    /// Where a message without further routing keys goes.
+    /// Where a message without further routing keys goes, if it may be published.
     #[inline]
     pub(super) fn route(
         &mut self,
         vhost: &Vhost,
+        grants: &mut Grants,
         publish: PublishRoute<'_>,
         properties: Option<&Properties<'_>>,
         random: impl Fn() -> u64,
@@ -53,7 +55,7 @@ impl RouteCache {
         if !self.is_kept(self.last, publish) {
             self.last = place(publish);
             if !self.is_kept(self.last, publish) {
-                return self.find(vhost, publish, properties, &random);
+                return self.find(vhost, grants, publish, properties, &random);
             }
         }
         let kept = self.kept[self.last].as_ref().expect("it is kept");
@@ -71,13 +73,14 @@ impl RouteCache {
     fn find(
         &mut self,
         vhost: &Vhost,
+        grants: &mut Grants,
         publish: PublishRoute<'_>,
         properties: Option<&Properties<'_>>,
         random: &dyn Fn() -> u64,
     ) -> Result<&Arc<QueueRoute>, Refusal> {
         let routing_key = publish.routing_key();
         let input = RoutingInput { routing_key: routing_key.as_bytes(), copies: None, properties, random };
-        let (route, by_key) = find_route(vhost, publish.exchange(), input)?;
+        let (route, by_key) = find_route(vhost, grants, publish.exchange(), input)?;
         let route = Arc::new(route);
         if !by_key {
             return Ok(self.passing.insert(route));
@@ -93,6 +96,7 @@ impl RouteCache {
     /// one key leads nowhere, another may still keep the message from the alternate exchange.
     pub(super) fn route_copies(
         vhost: &Vhost,
+        grants: &mut Grants,
         publish: PublishRoute<'_>,
         properties: &Properties<'_>,
         copies: CarbonCopies<'_>,
@@ -105,7 +109,7 @@ impl RouteCache {
             properties: Some(properties),
             random,
         };
-        find_route(vhost, publish.exchange(), input).map(|(route, _)| Arc::new(route))
+        find_route(vhost, grants, publish.exchange(), input).map(|(route, _)| Arc::new(route))
     }
 
     /// Forgets all of them, when the connection goes.
@@ -125,9 +129,11 @@ fn place(publish: PublishRoute<'_>) -> usize {
 /// The route, and whether it depends on the key alone.
 fn find_route(
     vhost: &Vhost,
+    grants: &mut Grants,
     exchange: ShortStr<'_>,
     input: RoutingInput<'_>,
 ) -> Result<(QueueRoute, bool), Refusal> {
+    grants.check_publish(exchange)?;
     if exchange.is_empty() {
         return Ok(match input.copies {
             None => default_route(vhost, input.routing_key),
@@ -142,6 +148,9 @@ fn find_route(
     if exchange.declaration.internal {
         let exchange = exchange.name.to_string();
         return Err(Refusal::InternalExchange { exchange, vhost: vhost.name.to_string() });
+    }
+    if exchange.declaration.kind == ExchangeKind::Topic {
+        grants.check_publish_key(&exchange.name, input.routing_key)?;
     }
     let by_key = topology.routes_by_key(id);
     Ok((topology.route(id, input), by_key))

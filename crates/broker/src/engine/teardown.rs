@@ -263,7 +263,10 @@ impl Connection {
                 self.say(0, connection::CloseOk {});
                 self.end();
             }
-            Then::End => self.session.end(),
+            Then::End => {
+                self.session.end();
+                self.places = None;
+            }
         }
     }
 

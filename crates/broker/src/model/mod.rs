@@ -12,6 +12,7 @@ pub mod death;
 pub mod destinations;
 pub mod exchange;
 pub mod found;
+pub mod policy;
 pub mod queue;
 pub mod queue_arguments;
 pub mod stream;

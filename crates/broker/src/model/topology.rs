@@ -147,6 +147,11 @@ impl<H: Clone> Topology<H> {
         &self.exchanges[id.0].exchange
     }
 
+    /// All exchanges.
+    pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.iter().map(|(_, node)| &node.exchange)
+    }
+
     /// Adds an exchange of a name that is free.
     pub fn add_exchange(&mut self, name: &str, declaration: ExchangeDeclaration) -> ExchangeId {
         let exchange = Exchange::new(name, declaration);
@@ -212,6 +217,12 @@ impl<H: Clone> Topology<H> {
     pub fn queue(&self, name: &str) -> Option<(QueueId, &H)> {
         let id = *self.queue_names.get(name)?;
         Some((id, &self.queues[id.0].handle))
+    }
+
+    /// The handle of the queue of that id, which must be there.
+    #[must_use]
+    pub fn queue_of(&self, id: QueueId) -> &H {
+        &self.queues[id.0].handle
     }
 
     /// How many queues there are.

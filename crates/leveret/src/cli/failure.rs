@@ -4,7 +4,7 @@
 
 use std::{error::Error, io, process::ExitCode};
 
-use leveret::StartError;
+use leveret::{DefinitionsError, StartError};
 
 use super::connect::ConnectError;
 
@@ -52,6 +52,9 @@ pub(crate) enum Failure {
     #[error("{}", listen_text(.0))]
     Listen(StartError),
 
+    #[error("--definitions")]
+    Definitions(#[source] DefinitionsError),
+
     #[error("cannot read the lines to send")]
     Input(#[source] io::Error),
 }
@@ -60,7 +63,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::System { .. } => 1,
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Definitions(_) | Self::Listen(StartError::Definitions { .. }) => 2,
             Self::NoBroker(error) if error.is_answer() => 4,
             Self::NoBroker(_) | Self::Unreachable(_) | Self::Host(_) => 3,
             Self::Refused(_) => 4,
@@ -93,6 +96,7 @@ fn listen_text(error: &StartError) -> String {
     let advice = match error {
         StartError::AddressInUse { .. } => "stop it, or choose another address with --listen ADDRESS:PORT",
         StartError::Listen { .. } => "is it an address of this machine, and may you listen there?",
+        StartError::Definitions { .. } => "correct the file, or start without --definitions",
         StartError::Threads { .. } => "is there a limit on threads or memory?",
     };
     format!("{error}{cause}; {advice}")

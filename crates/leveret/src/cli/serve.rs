@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use leveret::{Broker, BrokerBuilder, memory};
+use leveret::{Broker, BrokerBuilder, Definitions, memory};
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, open_files, stop::Stop};
@@ -34,6 +34,11 @@ pub(crate) struct ServeArgs {
     /// A file whose first line is the password of --user
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
+
+    /// A file of definitions as RabbitMQ exports them: users, virtual hosts, permissions, policies,
+    /// exchanges, queues, bindings. There is no default user and virtual host then
+    #[arg(long, value_name = "FILE")]
+    definitions: Option<PathBuf>,
 
     /// Do not read publishers while messages take more memory than this: a size, or a share of the
     /// machine's memory
@@ -157,6 +162,15 @@ fn builder(args: &ServeArgs) -> Result<BrokerBuilder, Failure> {
     }
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let (user, password) = (variable("RABBITMQ_DEFAULT_USER"), variable("RABBITMQ_DEFAULT_PASS"));
+    if let Some(path) = &args.definitions {
+        let definitions = Definitions::read(path).map_err(Failure::Definitions)?;
+        builder = builder.definitions(definitions);
+        if user.is_some() || password.is_some() {
+            tracing::warn!(
+                "RABBITMQ_DEFAULT_USER changes nothing: with definitions there is no default user"
+            );
+        }
+    }
     if user.is_some() || password.is_some() {
         let guest = || "guest".to_owned();
         builder = builder.default_user(&user.unwrap_or_else(guest), &password.unwrap_or_else(guest));

@@ -20,6 +20,7 @@ mod handshake;
 mod heartbeats;
 mod lives;
 mod misc;
+mod permissions;
 mod publish;
 mod queues;
 mod replies;

@@ -200,10 +200,12 @@ impl Client {
     fn remember(&self, method: &Method<'_>) {
         let mut declared = self.declared.lock().expect("no test fails while it holds the lock");
         match method {
-            Method::QueueDeclare(declare) if !declare.queue.is_empty() => {
+            Method::QueueDeclare(declare) if !declare.passive && !declare.queue.is_empty() => {
                 declared.queues.push(declare.queue.as_bytes().to_vec());
             }
-            Method::ExchangeDeclare(declare) if !declare.exchange.as_bytes().starts_with(b"amq.") => {
+            Method::ExchangeDeclare(declare)
+                if !declare.passive && !declare.exchange.as_bytes().starts_with(b"amq.") =>
+            {
                 declared.exchanges.push(declare.exchange.as_bytes().to_vec());
             }
             _ => {}
@@ -241,7 +243,10 @@ impl Client {
 
     fn method(&mut self, channel: u16, payload: Vec<u8>) -> Said {
         let method = Method::decode(&payload).expect("the broker's methods decode");
-        if let Method::QueueDeclareOk(ok) = method {
+        // The other names were remembered when they were sent.
+        if let Method::QueueDeclareOk(ok) = method
+            && ok.queue.as_bytes().starts_with(b"amq.")
+        {
             let queue = ok.queue.as_bytes().to_vec();
             self.declared.lock().expect("no test fails while it holds the lock").queues.push(queue);
         }

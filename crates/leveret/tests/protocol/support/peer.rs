@@ -7,18 +7,23 @@
 use std::{
     io::Write as _,
     net::{SocketAddr, ToSocketAddrs as _},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use leveret::{Broker, BrokerBuilder};
+use leveret::{Broker, BrokerBuilder, Definitions};
 use leveret_wire::method::{exchange, queue};
 
 use super::{Client, Login};
 
 /// How long a broker may take to give back what its connections had.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What RabbitMQ 3.10.8 exported, with users for the tests of permissions and limits.
+pub(crate) const DEFINITIONS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/rabbitmq-3.10.8.json");
 
 /// Another broker is one for all tests, which then run one at a time.
 static OTHER_BROKER: Mutex<()> = Mutex::new(());
@@ -36,6 +41,8 @@ pub(crate) struct Peer {
     address: SocketAddr,
     login: Login<'static>,
     declared: Arc<Mutex<Declared>>,
+    /// Queues that the broker had when it started.
+    queues: usize,
     /// Held while another broker is under test.
     alone: Option<MutexGuard<'static, ()>>,
 }
@@ -46,6 +53,22 @@ impl Peer {
         match other_broker() {
             None => Self::own(Broker::builder(), Login::default()),
             Some(name) => Self::other(&name),
+        }
+    }
+
+    /// A broker with the definitions that `DEFINITIONS` names. `None`, and a line that says so,
+    /// when another broker is under test and it is not said that they were imported there.
+    pub(crate) fn defined() -> Option<Self> {
+        match other_broker() {
+            None => {
+                let definitions = Definitions::read(Path::new(DEFINITIONS)).expect("the file is right");
+                Some(Self::own(Broker::builder().definitions(definitions), Login::default()))
+            }
+            Some(name) if std::env::var_os("AMQP_PEER_DEFINED").is_some() => Some(Self::other(&name)),
+            Some(_) => {
+                skip("it takes a broker that imported the tests' definitions (then set AMQP_PEER_DEFINED)");
+                None
+            }
         }
     }
 
@@ -82,8 +105,8 @@ impl Peer {
 
     fn own(builder: BrokerBuilder, login: Login<'static>) -> Self {
         let broker = futures_lite::future::block_on(builder.start()).expect("a broker starts");
-        let address = broker.addresses()[0];
-        Self { broker: Some(broker), address, login, declared: Arc::default(), alone: None }
+        let (address, queues) = (broker.addresses()[0], broker.queue_count());
+        Self { broker: Some(broker), address, login, declared: Arc::default(), queues, alone: None }
     }
 
     fn other(name: &str) -> Self {
@@ -91,7 +114,7 @@ impl Peer {
         let address = name.to_socket_addrs().ok().and_then(|mut found| found.next());
         let address = address.unwrap_or_else(|| panic!("AMQP_PEER={name} is not host:port"));
         let (login, declared) = (Login::default(), Arc::default());
-        Self { broker: None, address, login, declared, alone: Some(alone) }
+        Self { broker: None, address, login, declared, queues: 0, alone: Some(alone) }
     }
 
     /// Whether it is a broker of our own.
@@ -152,10 +175,10 @@ impl Peer {
         client.close();
     }
 
-    fn assert_clean(broker: &Broker) {
+    fn assert_clean(&self, broker: &Broker) {
         let begun = Instant::now();
         let left = || (broker.connection_count(), broker.queue_count(), broker.memory_octets());
-        while left() != (0, 0, 0) {
+        while left() != (0, self.queues, 0) {
             assert!(begun.elapsed() < CLEAN_LIMIT, "connections, queues and octets left: {:?}", left());
             thread::yield_now();
         }
@@ -172,7 +195,7 @@ impl Drop for Peer {
         }
         self.clean();
         if let Some(broker) = &self.broker {
-            Self::assert_clean(broker);
+            self.assert_clean(broker);
         }
     }
 }
