@@ -61,7 +61,7 @@ def now():
 def succeed_at_last(self, failures):
     """Fails so many times, and gives how often it was tried."""
     if self.request.retries < failures:
-        raise self.retry(countdown=0.2, max_retries=failures)
+        raise self.retry(countdown=1, max_retries=failures)
     return self.request.retries + 1
 
 

@@ -118,7 +118,8 @@ def test_a_revoked_task_does_not_run(place):
     answers = here.app.control.revoke(
         asked.id, destination=[worker.name], reply=True, timeout=RESULT_SECONDS_MAX, limit=1
     )
-    assert answers == [{worker.name: {"ok": f"tasks {asked.id} flagged as revoked"}}]
+    [answer] = answers
+    assert asked.id in answer[worker.name]["ok"]
     with pytest.raises(Exception, match="revoked"):
         result_of(asked)
 
@@ -129,13 +130,13 @@ def test_events_tell_what_workers_do(place):
     told = []
     with here.app.connection() as connection:
         receiver = here.app.events.Receiver(connection, handlers={"*": told.append})
-        with receiver.consumer_context(limit=None, timeout=None, wakeup=False):
+        with receiver.consumer_context(limit=None, timeout=None, wakeup=False) as (consuming, _, _):
             asked = here.task("add").delay(1, 2)
             result_of(asked)
             deadline = time.monotonic() + RESULT_SECONDS_MAX
             mine = []
             while "task-succeeded" not in mine and time.monotonic() < deadline:
-                connection.drain_events(timeout=RESULT_SECONDS_MAX)
+                consuming.drain_events(timeout=RESULT_SECONDS_MAX)
                 mine = [event["type"] for event in told if event.get("uuid") == asked.id]
     assert mine == ["task-received", "task-started", "task-succeeded"]
 
