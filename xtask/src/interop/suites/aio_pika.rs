@@ -1,6 +1,6 @@
 //! aio-pika's tests: Python's client for asyncio, with its connections that recover by themselves.
 //!
-//! They start a broker in a container; the patch gives them the address of one that runs. Those over TLS pass nowhere.
+//! They start a broker in a container; the patch gives them the address of one that runs. Those over TLS are left out.
 
 use std::time::Duration;
 
@@ -21,5 +21,5 @@ fn run(stage: &Stage) -> Result<Outcomes> {
         SOURCE.fetch(stage, download)?;
         stage.unpack_only_archive(download, source)
     })?;
-    pytest::run(stage, &pytest::environment(stage)?, &source, 60, &["tests"])
+    pytest::run(stage, &pytest::environment(stage)?, &source, 60, &["tests", "--ignore=tests/test_amqps.py"])
 }
