@@ -5,7 +5,9 @@ import path from "node:path";
 // The names of the tests that a test is part of, by file and depth: what is inside is reported first.
 const open = new Map();
 
+// A file without tests of this runner is a test itself, whose name is its whole path.
 function fullName({ file, name, nesting }) {
+  if (path.isAbsolute(name)) return path.basename(name);
   const names = open.get(file) ?? [];
   return [path.basename(file ?? ""), ...names.slice(0, nesting), name].map((part) => part.trim()).join(" > ");
 }
