@@ -11,7 +11,7 @@ use super::Suite;
 use super::report::{self, Outcomes};
 use super::stage::Stage;
 
-pub(super) const SUITE: Suite = Suite { name: "amqplib", time_max: Duration::from_secs(300), run };
+pub(super) const SUITE: Suite = Suite { name: "amqplib", time_max: Duration::from_secs(60), run };
 
 const PACKAGE: &str = "amqplib@2.0.0";
 
@@ -42,7 +42,7 @@ fn run(stage: &Stage) -> Result<Outcomes> {
         format!("--test-reporter={}", stage.scene.sources().join("suites/node_reporter.mjs").display());
     let program = |file: &str| {
         Program::new(file, &node)
-            .args(["--test", "--test-timeout=20000", &reporter, &format!("test/{file}")])
+            .args(["--test", &reporter, &format!("test/{file}")])
             .env("URL", stage.broker.url())
             .current_dir(&source)
     };

@@ -33,7 +33,7 @@ use stage::Stage;
 /// A suite of tests that somebody else wrote for their client, or that we wrote for somebody's framework.
 pub(super) struct Suite {
     name: &'static str,
-    /// How long all its tests together may take.
+    /// How long one start of its tool may take: all tests, or those of one file.
     time_max: Duration,
     /// Sets up what it needs and runs it.
     run: fn(&Stage) -> Result<Outcomes>,
