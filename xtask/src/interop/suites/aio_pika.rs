@@ -11,7 +11,7 @@ use super::report::Outcomes;
 use super::stage::Stage;
 use super::{Suite, pytest};
 
-pub(super) const SUITE: Suite = Suite { name: "aio-pika", time_max: Duration::from_secs(900), run };
+pub(super) const SUITE: Suite = Suite { name: "aio-pika", time_max: Duration::from_secs(1800), run };
 
 const SOURCE: UpstreamSource =
     UpstreamSource { package: "python-aio-pika", version: "9.5.6-1", release: "sid" };
