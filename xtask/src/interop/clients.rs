@@ -89,7 +89,7 @@ fn set_up_python(supervisor: &Supervisor, sources: &Path, venv: &Path) -> Result
 }
 
 /// Debian splits the parts that a virtual environment needs into a package of their own.
-fn make_venv(supervisor: &Supervisor, python: &Path, venv: &Path) -> Result<()> {
+pub(crate) fn make_venv(supervisor: &Supervisor, python: &Path, venv: &Path) -> Result<()> {
     let command = || Program::new("venv", python).args(["-m", "venv", "--clear"]).args([venv]);
     let logs = venv.with_extension("log");
     if supervisor.run(command(), &logs, INSTALL_TIME_MAX).is_ok() {
@@ -122,25 +122,30 @@ fn set_up_javascript(supervisor: &Supervisor, sources: &Path, folder: &Path) -> 
 }
 
 /// Remembers which lists of requirements an installation was made from.
-struct Stamp {
+pub(crate) struct Stamp {
     file: PathBuf,
     wanted: String,
 }
 
 impl Stamp {
-    fn new(lists: &[&Path], installed: &Path) -> Result<Self> {
+    pub(crate) fn new(lists: &[&Path], installed: &Path) -> Result<Self> {
         let read = |list: &&Path| {
             fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))
         };
         let wanted = lists.iter().map(read).collect::<Result<String>>()?;
-        Ok(Self { file: installed.join("installed-from"), wanted })
+        Ok(Self::of(wanted, installed))
     }
 
-    fn is_current(&self) -> bool {
+    /// For what was made from something else than lists in files.
+    pub(crate) fn of(wanted: String, installed: &Path) -> Self {
+        Self { file: installed.join("installed-from"), wanted }
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
         fs::read_to_string(&self.file).is_ok_and(|found| found == self.wanted)
     }
 
-    fn set(&self) -> Result<()> {
+    pub(crate) fn set(&self) -> Result<()> {
         fs::write(&self.file, &self.wanted).context("cannot note what was installed")
     }
 }

@@ -151,6 +151,16 @@ impl Scene<'_> {
         &self.lab.supervisor
     }
 
+    /// Where the committed programs and lists are.
+    pub(crate) fn sources(&self) -> PathBuf {
+        self.lab.workspace.join("tests/interop")
+    }
+
+    /// Where what takes long to set up is kept between runs.
+    pub(crate) fn target(&self) -> &Path {
+        &self.lab.target
+    }
+
     /// The client program `name` in `language`, for the shared broker.
     pub(crate) fn client(&self, language: Language, name: &str) -> Result<Program> {
         Ok(self.lab.clients()?.program(language, name, &self.url()?))

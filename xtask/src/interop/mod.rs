@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod rabbitmq;
 mod round_trip;
 mod sequence;
+mod suites;
 mod tutorials;
 
 use std::panic::AssertUnwindSafe;
@@ -44,6 +45,9 @@ pub(crate) struct Options {
     /// Print the names of the chosen cases and run none
     #[arg(long)]
     list: bool,
+    /// Run the chosen suites against RabbitMQ, and make what passes there the committed lists
+    #[arg(long)]
+    write_lists: bool,
     /// Use this leveret binary rather than building one
     #[arg(long, value_name = "PATH")]
     leveret: Option<PathBuf>,
@@ -105,6 +109,7 @@ fn all_cases() -> Vec<Case> {
     for against in Against::ALL {
         cases.extend(tutorials::cases(against));
         cases.extend(round_trip::cases(against));
+        cases.extend(suites::cases(against));
     }
     cases.extend(kill::cases());
     cases.extend(cluster::cases());
@@ -113,7 +118,8 @@ fn all_cases() -> Vec<Case> {
 
 /// Runs what was chosen; whether all of it passed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    let cases: Vec<Case> = all_cases().into_iter().filter(|case| case.is_chosen_by(options)).collect();
+    let all = if options.write_lists { suites::writers().collect() } else { all_cases() };
+    let cases: Vec<Case> = all.into_iter().filter(|case| case.is_chosen_by(options)).collect();
     if options.list {
         for case in &cases {
             println!("{:8} {}", case.against.name(), case.name);
