@@ -87,7 +87,7 @@ impl Vhost {
                     }
                     Destination::Queue(id) => {
                         let queue = topology.queue_of(id);
-                        (DestinationKind::Queue, shared_name(queue)?.clone())
+                        (DestinationKind::Queue, shared_name(queue)?)
                     }
                 };
                 Some(self.binding(exchange, binding, destination_kind, destination))
@@ -115,7 +115,7 @@ impl Vhost {
     fn queue(&self, queue: &QueueCell) -> Option<QueueDefinition> {
         Some(QueueDefinition {
             vhost: self.name.clone(),
-            name: shared_name(queue)?.clone(),
+            name: shared_name(queue)?,
             durable: queue.declaration.durable,
             auto_delete: queue.declaration.auto_delete,
             arguments: queue.declaration.arguments.clone(),
@@ -142,7 +142,7 @@ impl Vhost {
 
 /// The name of a queue that several connections may use and the server did not name: such a one
 /// cannot be declared again.
-fn shared_name(queue: &QueueCell) -> Option<&Box<str>> {
+fn shared_name(queue: &QueueCell) -> Option<Box<str>> {
     let is_shared = queue.declaration.owner.is_none() && !queue.name.starts_with(RESERVED_PREFIX);
-    is_shared.then_some(&queue.name)
+    is_shared.then(|| queue.name.clone())
 }

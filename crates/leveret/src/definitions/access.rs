@@ -59,7 +59,7 @@ fn password(user: &Object<'_>, version: &str) -> Result<Option<PasswordHash>> {
         None if MD5_VERSIONS.iter().any(|old| version.starts_with(old)) => Err(PasswordHashError::Md5),
         None => Ok(HashingAlgorithm::default()),
     };
-    let algorithm = algorithm.map_err(|error| user.error(error))?;
+    let algorithm = algorithm.map_err(|error| user.error(error.to_string()))?;
     match (user.find("password"), user.find("password_hash")) {
         (Some(_), Some(_)) => Err(user.error("it has both a password and a password_hash")),
         (Some(_), None) => Ok(Some(user.text("password")?).filter(|text| !text.is_empty()).map(hashed)),
@@ -69,7 +69,9 @@ fn password(user: &Object<'_>, version: &str) -> Result<Option<PasswordHash>> {
             if octets.is_empty() {
                 return Ok(None);
             }
-            PasswordHash::from_octets(algorithm, &octets).map(Some).map_err(|error| user.error(error))
+            PasswordHash::from_octets(algorithm, &octets)
+                .map(Some)
+                .map_err(|error| user.error(error.to_string()))
         }
         (None, None) => Ok(None),
     }
@@ -150,7 +152,7 @@ fn describe(object: &Object<'_>, vhost: &mut VhostDefinition) -> Result<()> {
 
 fn permission(object: &Object<'_>) -> Result<Permission> {
     Permission::parse(object.text("configure")?, object.text("write")?, object.text("read")?)
-        .map_err(|error| object.error(error))
+        .map_err(|error| object.error(error.to_string()))
 }
 
 /// Permissions that stand with their user, by virtual host.
@@ -180,7 +182,7 @@ pub(super) fn read_topic_permissions(file: &Object<'_>, typed: &mut Definitions)
         let (user, vhost) = (object.text("user")?, object.text("vhost")?);
         let object = object.named(format!("topic permission of user '{user}' in vhost '{vhost}'"));
         let permission = TopicPermission::parse(object.text("write")?, object.text("read")?)
-            .map_err(|error| object.error(error))?;
+            .map_err(|error| object.error(error.to_string()))?;
         typed.topic_permissions.push(TopicPermissionDefinition {
             user: user.into(),
             vhost: vhost.into(),

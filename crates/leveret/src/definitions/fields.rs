@@ -32,8 +32,8 @@ impl<'j> Object<'j> {
     }
 
     /// Something is wrong with it.
-    pub(super) fn error(&self, reason: impl ToString) -> DefinitionError {
-        DefinitionError { object: self.label.clone(), reason: reason.to_string() }
+    pub(super) fn error(&self, reason: impl Into<String>) -> DefinitionError {
+        DefinitionError { object: self.label.clone(), reason: reason.into() }
     }
 
     /// A field; one of null is none.
