@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::{
     access::{PasswordHash, Permission, TopicPermission, User, VhostLimits},
-    model::policy::{Policy, QueueKind},
+    model::{policy::Policy, queue_arguments::QueueType},
 };
 
 /// A virtual host.
@@ -22,7 +22,7 @@ pub struct VhostDefinition {
     /// Words that somebody marked it with.
     pub tags: Vec<Box<str>>,
     /// The type of queues that are declared without one, where they may be of it.
-    pub default_queue_type: Option<QueueKind>,
+    pub default_queue_type: Option<QueueType>,
     /// What it may have.
     pub limits: VhostLimits,
 }

@@ -7,6 +7,7 @@ use std::{
     future::{pending, poll_fn},
     io,
     io::IoSlice,
+    net::Shutdown,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
@@ -22,10 +23,11 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::ioctl_fionread,
 };
+use socket2::SockRef;
 use tokio::{
     net::TcpStream,
     sync::Notify,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -41,6 +43,9 @@ const WRITE_PARTS_MAX: usize = 64;
 const TURNS_BEFORE_YIELD: u32 = 16;
 /// How often to look whether a peer that is not read is still there.
 const PAUSED_LOOK: Duration = Duration::from_secs(1);
+/// How long a peer may take to close its side after ours, and how much is read meanwhile at a time.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+const LINGER_READ_OCTETS: usize = 4 * 1024;
 /// A deadline this far away stands for none.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
 
@@ -76,8 +81,34 @@ pub(crate) async fn serve(stream: TcpStream, peer: Peer, engine: Arc<Engine>, cl
     let notify = Arc::new(Notify::new());
     let mut connection =
         Connection::new(&engine, peer, Box::new(NotifyTask(Arc::clone(&notify))), clock.now());
-    if catch_panic(run(stream, &mut connection, &notify, clock)).await.is_err() {
+    drop(engine);
+    if catch_panic(run(&stream, &mut connection, &notify, clock)).await.is_err() {
         give_back(&mut connection, clock).await;
+    }
+    let said_goodbye = !connection.is_disconnected();
+    drop(connection);
+    if said_goodbye {
+        let _ = timeout(LINGER_MAX, linger(&stream)).await;
+    }
+}
+
+/// Waits for the peer to close its side too. A socket that is closed with input unread is reset, and
+/// a peer that was still sending would lose what we said last.
+async fn linger(stream: &TcpStream) {
+    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let mut unread = vec![0; LINGER_READ_OCTETS];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut unread) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
     }
 }
 
@@ -102,7 +133,7 @@ async fn catch_panic<T>(future: impl Future<Output = T>) -> std::thread::Result<
     .await
 }
 
-async fn run(stream: TcpStream, connection: &mut Connection, notify: &Notify, clock: Clock) {
+async fn run(stream: &TcpStream, connection: &mut Connection, notify: &Notify, clock: Clock) {
     let mut remainder = Remainder::default();
     let mut deadline = pin!(sleep_until(Instant::now() + NO_DEADLINE));
     let mut writable = true;
@@ -112,7 +143,7 @@ async fn run(stream: TcpStream, connection: &mut Connection, notify: &Notify, cl
         let mut more = connection.advance(now);
         if writable {
             let was_full = connection.output().is_full();
-            writable = write(&stream, connection, clock);
+            writable = write(stream, connection, clock);
             more |= was_full && !connection.output().is_full();
             more |= connection.is_disconnected();
         }
@@ -126,16 +157,16 @@ async fn run(stream: TcpStream, connection: &mut Connection, notify: &Notify, cl
         if more {
             continue;
         }
-        let ready = wait(&stream, connection, &remainder, notify, deadline.as_mut(), writable, clock);
+        let ready = wait(stream, connection, &remainder, notify, deadline.as_mut(), writable, clock);
         match noting_wait(ready, || spell = Spell::begun(now)).await {
             Ready::ToRead => {
-                if remainder.read(&stream, connection, clock.now()) == Read::Closed {
+                if remainder.read(stream, connection, clock.now()) == Read::Closed {
                     connection.disconnect(clock.now());
                 }
             }
             Ready::ToWrite => writable = true,
             // While the peer is not read, its leaving does not show itself in a read.
-            Ready::Otherwise if connection.reading() == Reading::Paused => match look(&stream, &remainder) {
+            Ready::Otherwise if connection.reading() == Reading::Paused => match look(stream, &remainder) {
                 Presence::Here => {}
                 Presence::Unsure => connection.probe(),
                 Presence::Gone => connection.disconnect(clock.now()),

@@ -193,7 +193,8 @@ pub(super) fn declare_actively(
                 auto_delete: declare.auto_delete,
                 internal: declare.internal,
                 arguments: TableBuf::from(declare.arguments),
-                settings: ExchangeSettings::parse(kind, declare.arguments, owner)?,
+                settings: ExchangeSettings::parse(kind, declare.arguments, owner)?
+                    .under(&vhost.policies.of_exchange(name)),
             };
             let ExchangeSettings { history_messages_max, delayed_kind, .. } = declaration.settings;
             let id = topology.add_exchange(name, declaration);

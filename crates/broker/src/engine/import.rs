@@ -32,6 +32,7 @@ use crate::{
         binding::Destination,
         policy::{Policies, Policy},
         queue_arguments::refuse_missing_arguments,
+        topology::PREDECLARED,
     },
 };
 
@@ -68,9 +69,11 @@ pub(super) fn vhosts(definitions: &Definitions) -> Result<Vhosts, DefinitionErro
     permit_topics(definitions, &mut vhosts)?;
     for vhost in vhosts.values_mut() {
         vhost.policies = policies(definitions, &vhost.name);
-    }
-    if !definitions.policies.is_empty() {
-        tracing::warn!("policies are read, and apply to nothing in this version yet");
+        for (name, _) in PREDECLARED.iter().filter(|(name, _)| !name.is_empty()) {
+            if let Some(alternate) = vhost.policies.of_exchange(name).alternate_exchange {
+                vhost.topology.write().set_alternate(name, &alternate);
+            }
+        }
     }
     for policy in &definitions.policies {
         if !vhosts.contains_key(&policy.vhost) {
@@ -209,7 +212,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let owner = Owner { object: "queue", name, vhost: &vhost.name };
         refuse_missing_arguments(declare.arguments, owner)?;
-        let declaration = queue_declaration(declare, None, owner)?;
+        let declaration = queue_declaration(declare, None, &vhost.policies, owner)?;
         let mut topology = vhost.topology.write();
         if topology.queue(name).is_none() {
             let cell = QueueCell::new(self.next_id(), name, Arc::downgrade(vhost), declaration, now);

@@ -23,7 +23,7 @@ use crate::{
         any_queue::AnyQueue,
         arguments::{Owner, check_queue_equivalence, flag_difference, inequivalent},
         binding::Destination,
-        policy::QueueKind,
+        policy::Policies,
         queue_arguments::{QueueArguments, QueueType, refuse_missing_arguments},
     },
 };
@@ -97,7 +97,7 @@ impl Connection {
             self.grants().check(Operation::Write, Resource::Exchange(exchange))?;
         }
         refuse_missing_arguments(declare.arguments, owner)?;
-        let declaration = queue_declaration(declare, Some(self.id), owner)?;
+        let declaration = queue_declaration(declare, Some(self.id), &vhost.policies, owner)?;
         let exclusive = declaration.owner.is_some();
         let vhost_link = Arc::downgrade(vhost);
         let cell = QueueCell::new(self.engine.next_id(), &name, vhost_link, declaration, self.now);
@@ -298,9 +298,12 @@ impl Engine {
 pub(super) fn queue_declaration(
     declare: &queue::Declare<'_>,
     client: Option<ConnectionId>,
+    policies: &Policies,
     owner: Owner<'_>,
 ) -> Result<QueueDeclaration, Refusal> {
     let parsed = QueueArguments::parse(declare.arguments, owner)?;
+    let policy = policies.of_queue(owner.name, parsed.queue_type);
+    let parsed = parsed.under(&policy, declare.arguments);
     if parsed.queue_type != QueueType::Classic {
         check_replicated(declare, parsed.queue_type, owner)?;
     }
@@ -319,7 +322,7 @@ pub(super) fn arguments_of(vhost: &Vhost, declare: &queue::Declare<'_>) -> Table
     let arguments = TableBuf::from(declare.arguments);
     let Some(kind) = vhost.definition.default_queue_type else { return arguments };
     let lasts = declare.durable && !declare.exclusive && !declare.auto_delete;
-    if declare.arguments.find("x-queue-type").is_some() || !(lasts || kind == QueueKind::Classic) {
+    if declare.arguments.find("x-queue-type").is_some() || !(lasts || kind == QueueType::Classic) {
         return arguments;
     }
     arguments.with("x-queue-type", Value::LongStr(kind.name().as_bytes()))

@@ -7,6 +7,7 @@ use leveret_wire::{ShortStr, Table, Value};
 
 use super::{
     arguments::{Owner, age_millis},
+    policy::PolicyKeys,
     queue::{Overflow, QueueSettings},
     stream::StreamSettings,
 };
@@ -26,6 +27,21 @@ pub enum QueueType {
 }
 
 impl QueueType {
+    const NAMES: [(Self, &'static str); 3] =
+        [(Self::Classic, "classic"), (Self::Quorum, "quorum"), (Self::Stream, "stream")];
+
+    /// The type of that name in `x-queue-type`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+
+    /// The same back.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).expect("each has a name").1
+    }
+
     /// As RabbitMQ's texts call it.
     #[must_use]
     pub const fn module(self) -> &'static str {
@@ -141,6 +157,35 @@ impl QueueArguments {
         };
         refuse_foreign(arguments, queue_type, owner)?;
         Ok(Self { queue_type, settings, dead_letter, stream })
+    }
+}
+
+impl QueueArguments {
+    /// What these arguments and policies make together.
+    #[must_use]
+    pub fn under(mut self, policy: &PolicyKeys, arguments: Table<'_>) -> Self {
+        let (kind, settings) = (self.queue_type, &mut self.settings);
+        settings.message_ttl_millis = policy.message_ttl_millis_with(settings.message_ttl_millis);
+        settings.expires_millis = policy.expires_millis_with(kind, settings.expires_millis);
+        settings.messages_max = policy.messages_max_with(settings.messages_max);
+        settings.octets_max = policy.octets_max_with(kind, settings.octets_max);
+        let asked = arguments.find("x-overflow").map(|_| settings.overflow);
+        settings.overflow = policy.overflow_with(kind, asked).unwrap_or_default();
+        if let Some(limit) = policy.delivery_limit.filter(|_| settings.counts_returns) {
+            let asked = settings.returns_max.filter(|_| arguments.find("x-delivery-limit").is_some());
+            let limit = policy.delivery_limit_with(asked.map(u64::from)).unwrap_or(limit);
+            settings.returns_max = Some(u32::try_from(limit).unwrap_or(u32::MAX));
+        }
+        let own = self.dead_letter.take();
+        let (exchange, key) = own.map_or((None, None), |own| (Some(own.exchange), own.routing_key));
+        self.dead_letter = exchange.or_else(|| policy.dead_letter_exchange.clone()).map(|exchange| {
+            let of_policy = || policy.dead_letter_routing_key.as_deref().map(|key| key.as_bytes().into());
+            DeadLetterArguments { exchange, routing_key: key.or_else(of_policy) }
+        });
+        self.settings.dead_letters = self.dead_letter.is_some();
+        self.stream.octets_max = policy.octets_max_with(kind, self.stream.octets_max);
+        self.stream.age_millis_max = policy.max_age_millis_with(self.stream.age_millis_max);
+        self
     }
 }
 

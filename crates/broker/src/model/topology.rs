@@ -165,6 +165,15 @@ impl<H: Clone> Topology<H> {
         id
     }
 
+    /// Gives a predeclared exchange an alternate, as a policy may.
+    pub fn set_alternate(&mut self, name: &str, alternate: &str) {
+        let Some(&id) = self.exchange_names.get(name) else { return };
+        let exchange = &mut self.exchanges[id.0].exchange;
+        exchange.declaration.settings.alternate = Some(alternate.as_bytes().into());
+        exchange.touch();
+        self.alternates.entry(alternate.as_bytes().into()).or_default().insert(id);
+    }
+
     /// Routes that ended where the alternate was missing go on now.
     fn touch_those_with_alternate(&self, name: &str) {
         for id in self.alternates.get(name.as_bytes()).into_iter().flatten() {

@@ -9,7 +9,7 @@ use leveret_broker::{
     definitions::{
         DefinitionError, Definitions, PermissionDefinition, TopicPermissionDefinition, VhostDefinition,
     },
-    model::policy::QueueKind,
+    model::queue_arguments::QueueType,
 };
 use serde_json::Value;
 
@@ -143,7 +143,7 @@ fn describe(object: &Object<'_>, vhost: &mut VhostDefinition) -> Result<()> {
     // Some versions of RabbitMQ wrote that there is none as a word.
     let kind = object.text_or("default_queue_type", "undefined")?;
     if kind != "undefined" {
-        let known = QueueKind::from_name(kind);
+        let known = QueueType::from_name(kind);
         vhost.default_queue_type =
             Some(known.ok_or_else(|| object.error(format!("'{kind}' is not a type of queue")))?);
     }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use futures_lite::future::block_on;
-use leveret_wire::method::connection;
+use leveret_wire::{Method, method::connection};
 
-use crate::support::{Client, Peer, consume_no_ack, declare, message};
+use crate::support::{Client, Peer, consume_no_ack, declare, encode, message};
 
 const TOLD: &str = "320 (0/0) CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
 const BODY_OCTETS: usize = 100_000;
@@ -66,9 +66,22 @@ fn what_comes_behind_the_end_of_a_connection_changes_nothing() {
     let Some(peer) = Peer::leveret(why, |builder| builder) else { return };
     let mut client = peer.client();
     let mut octets = Vec::new();
-    leveret_wire::Method::from(connection::Close::default()).write_frame(0, &mut octets);
+    Method::from(connection::Close::default()).write_frame(0, &mut octets);
     octets.extend_from_slice(b"AMQP\0\0\x09\x01 and more \xff\xce");
     client.send_octets(&octets);
     client.expect("ConnectionCloseOk");
     client.expect("dropped");
+}
+
+#[test]
+fn a_peer_that_still_sends_hears_that_the_connection_is_closed() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    let mut late = Vec::new();
+    Method::from(connection::Close::default()).write_frame(0, &mut late);
+    for _ in 0..20_000 {
+        encode(&message("", "nowhere", "too late"), 131_072, &mut late);
+    }
+    client.try_send_octets(&late);
+    client.expect("ConnectionCloseOk");
 }

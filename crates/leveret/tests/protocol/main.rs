@@ -21,6 +21,7 @@ mod heartbeats;
 mod lives;
 mod misc;
 mod permissions;
+mod policies;
 mod publish;
 mod queues;
 mod replies;

@@ -6,7 +6,10 @@
 use leveret_wire::{Table, Value};
 
 use super::{ExchangeKind, HashOn, delay, recent_history};
-use crate::{model::arguments::Owner, refusal::Refusal};
+use crate::{
+    model::{arguments::Owner, policy::PolicyKeys},
+    refusal::Refusal,
+};
 
 /// The argument that names an exchange for what is not routed.
 pub const ALTERNATE: &str = "alternate-exchange";
@@ -49,6 +52,14 @@ impl ExchangeSettings {
             _ => None,
         };
         Ok(Self { alternate, hash_on, history_messages_max, delayed_kind })
+    }
+
+    /// What these and policies make together.
+    #[must_use]
+    pub fn under(mut self, policy: &PolicyKeys) -> Self {
+        let of_policy = || policy.alternate_exchange.as_deref().map(|name| name.as_bytes().into());
+        self.alternate = self.alternate.or_else(of_policy);
+        self
     }
 }
 

@@ -6,17 +6,7 @@
 //! meaning is lost.
 
 use super::{PolicyError, value::PolicyValue};
-
-/// What to do with a message that exceeds a queue's length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PolicyOverflow {
-    /// `drop-head`
-    DropHead,
-    /// `reject-publish`
-    RejectPublish,
-    /// `reject-publish-dlx`
-    RejectPublishDlx,
-}
+use crate::model::{arguments::age_millis, queue::Overflow};
 
 /// What policies ask for. Where nothing is asked for, arguments alone decide.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,7 +20,7 @@ pub struct PolicyKeys {
     /// `max-length-bytes`
     pub octets_max: Option<u64>,
     /// `overflow`
-    pub overflow: Option<PolicyOverflow>,
+    pub overflow: Option<Overflow>,
     /// `dead-letter-exchange`
     pub dead_letter_exchange: Option<Box<str>>,
     /// `dead-letter-routing-key`
@@ -198,12 +188,12 @@ fn one_of<'v>(value: &'v PolicyValue, known: &[&str], what: &str) -> Result<&'v 
     }
 }
 
-fn overflow(value: &PolicyValue) -> Result<PolicyOverflow, PolicyError> {
+fn overflow(value: &PolicyValue) -> Result<Overflow, PolicyError> {
     let known = ["drop-head", "reject-publish", "reject-publish-dlx"];
     Ok(match one_of(value, &known, "overflow value")? {
-        "drop-head" => PolicyOverflow::DropHead,
-        "reject-publish" => PolicyOverflow::RejectPublish,
-        _ => PolicyOverflow::RejectPublishDlx,
+        "drop-head" => Overflow::DropHead,
+        "reject-publish" => Overflow::RejectPublish,
+        _ => Overflow::RejectPublishDlx,
     })
 }
 
@@ -214,27 +204,10 @@ fn segment(value: &PolicyValue) -> Result<Option<u64>, PolicyError> {
 
 fn max_age(value: &PolicyValue) -> Result<u64, PolicyError> {
     let millis = match value {
-        PolicyValue::Text(text) => age_millis(text),
+        PolicyValue::Text(text) => age_millis(text).filter(|millis| *millis > 0),
         _ => None,
     };
     millis.ok_or_else(|| wrong(value, "max age"))
-}
-
-/// Milliseconds of an age such as `7D`: a number above 0 and one of Y, M, D, h, m, s.
-#[must_use]
-pub fn age_millis(age: &str) -> Option<u64> {
-    let unit = age.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = age.split_at(unit);
-    let seconds: u64 = match unit {
-        "Y" => 365 * 24 * 3600,
-        "M" => 30 * 24 * 3600,
-        "D" => 24 * 3600,
-        "h" => 3600,
-        "m" => 60,
-        "s" => 1,
-        _ => return None,
-    };
-    number.parse::<u64>().ok().filter(|number| *number > 0)?.checked_mul(seconds * 1000)
 }
 
 #[cfg(test)]
@@ -294,7 +267,7 @@ mod tests {
         check(
             &names,
             PolicyKeys {
-                overflow: Some(PolicyOverflow::RejectPublishDlx),
+                overflow: Some(Overflow::RejectPublishDlx),
                 dead_letter_exchange: Some("".into()),
                 dead_letter_routing_key: Some("k".into()),
                 dead_letter_at_least_once: Some(false),

@@ -4,7 +4,8 @@
 //! but for a quorum queue's expiry and overflow and all of a stream's, where the policy goes
 //! first.
 
-use super::{PolicyKeys, PolicyOverflow, QueueKind};
+use super::PolicyKeys;
+use crate::model::{queue::Overflow, queue_arguments::QueueType};
 
 impl PolicyKeys {
     /// An operator's keys over these: all of them, and where both have one the lesser.
@@ -31,10 +32,10 @@ impl PolicyKeys {
 
     /// `x-expires` and `expires`.
     #[must_use]
-    pub fn expires_millis_with(&self, kind: QueueKind, argument: Option<u64>) -> Option<u64> {
+    pub fn expires_millis_with(&self, kind: QueueType, argument: Option<u64>) -> Option<u64> {
         match kind {
-            QueueKind::Classic => lesser(self.expires_millis, argument),
-            QueueKind::Quorum | QueueKind::Stream => self.expires_millis.or(argument),
+            QueueType::Classic => lesser(self.expires_millis, argument),
+            QueueType::Quorum | QueueType::Stream => self.expires_millis.or(argument),
         }
     }
 
@@ -46,19 +47,19 @@ impl PolicyKeys {
 
     /// `x-max-length-bytes` and `max-length-bytes`.
     #[must_use]
-    pub fn octets_max_with(&self, kind: QueueKind, argument: Option<u64>) -> Option<u64> {
+    pub fn octets_max_with(&self, kind: QueueType, argument: Option<u64>) -> Option<u64> {
         match kind {
-            QueueKind::Classic | QueueKind::Quorum => lesser(self.octets_max, argument),
-            QueueKind::Stream => self.octets_max.or(argument),
+            QueueType::Classic | QueueType::Quorum => lesser(self.octets_max, argument),
+            QueueType::Stream => self.octets_max.or(argument),
         }
     }
 
     /// `x-overflow` and `overflow`.
     #[must_use]
-    pub fn overflow_with(&self, kind: QueueKind, argument: Option<PolicyOverflow>) -> Option<PolicyOverflow> {
+    pub fn overflow_with(&self, kind: QueueType, argument: Option<Overflow>) -> Option<Overflow> {
         match kind {
-            QueueKind::Classic => argument.or(self.overflow),
-            QueueKind::Quorum | QueueKind::Stream => self.overflow.or(argument),
+            QueueType::Classic => argument.or(self.overflow),
+            QueueType::Quorum | QueueType::Stream => self.overflow.or(argument),
         }
     }
 
@@ -138,16 +139,16 @@ mod tests {
         let keys = PolicyKeys {
             expires_millis: Some(9),
             octets_max: Some(9),
-            overflow: Some(PolicyOverflow::RejectPublish),
+            overflow: Some(Overflow::RejectPublish),
             ..PolicyKeys::default()
         };
         let check = |kind, expires, octets, overflow| {
             assert_eq!(keys.expires_millis_with(kind, Some(5)), Some(expires));
             assert_eq!(keys.octets_max_with(kind, Some(5)), Some(octets));
-            assert_eq!(keys.overflow_with(kind, Some(PolicyOverflow::DropHead)), Some(overflow));
+            assert_eq!(keys.overflow_with(kind, Some(Overflow::DropHead)), Some(overflow));
         };
-        check(QueueKind::Classic, 5, 5, PolicyOverflow::DropHead);
-        check(QueueKind::Quorum, 9, 5, PolicyOverflow::RejectPublish);
-        check(QueueKind::Stream, 9, 9, PolicyOverflow::RejectPublish);
+        check(QueueType::Classic, 5, 5, Overflow::DropHead);
+        check(QueueType::Quorum, 9, 5, Overflow::RejectPublish);
+        check(QueueType::Stream, 9, 9, Overflow::RejectPublish);
     }
 }

@@ -10,20 +10,9 @@ pub mod value;
 
 use thiserror::Error;
 
-pub use self::{
-    keys::{PolicyKeys, PolicyOverflow},
-    value::PolicyValue,
-};
+pub use self::{keys::PolicyKeys, value::PolicyValue};
+use super::queue_arguments::QueueType;
 use crate::pattern::{Pattern, PatternError};
-
-/// The type of a queue, as policies tell them apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum QueueKind {
-    Classic,
-    Quorum,
-    Stream,
-}
 
 /// What a policy applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,33 +76,18 @@ impl ApplyTo {
         matches!(self, Self::All | Self::Exchanges)
     }
 
-    const fn takes(self, kind: QueueKind) -> bool {
+    const fn takes(self, kind: QueueType) -> bool {
         match self {
             Self::All | Self::Queues => true,
             Self::Exchanges => false,
-            Self::ClassicQueues => matches!(kind, QueueKind::Classic),
-            Self::QuorumQueues => matches!(kind, QueueKind::Quorum),
-            Self::Streams => matches!(kind, QueueKind::Stream),
+            Self::ClassicQueues => matches!(kind, QueueType::Classic),
+            Self::QuorumQueues => matches!(kind, QueueType::Quorum),
+            Self::Streams => matches!(kind, QueueType::Stream),
         }
     }
 }
 
-impl QueueKind {
-    const NAMES: [(Self, &'static str); 3] =
-        [(Self::Classic, "classic"), (Self::Quorum, "quorum"), (Self::Stream, "stream")];
-
-    /// The type of that name in `x-queue-type`.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
-    }
-
-    /// The same back.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(kind, _)| *kind == self).expect("each has a name").1
-    }
-
+impl QueueType {
     /// Keys that a queue of this type does not know. A policy with one of them does not apply to
     /// it at all.
     fn knows(self, key: &str) -> bool {
@@ -205,7 +179,7 @@ impl Policy {
         &self.definition
     }
 
-    fn is_for_queue(&self, name: &str, kind: QueueKind) -> bool {
+    fn is_for_queue(&self, name: &str, kind: QueueType) -> bool {
         self.apply_to.takes(kind)
             && self.definition.iter().all(|(key, _)| kind.knows(key))
             && self.pattern.matches(name)
@@ -244,7 +218,7 @@ impl Policies {
 
     /// What applies to a queue.
     #[must_use]
-    pub fn of_queue(&self, name: &str, kind: QueueKind) -> PolicyKeys {
+    pub fn of_queue(&self, name: &str, kind: QueueType) -> PolicyKeys {
         self.effective(|policy| policy.is_for_queue(name, kind))
     }
 
@@ -274,7 +248,7 @@ mod tests {
         Policy::parse(PolicyText { name, pattern, apply_to, priority, definition }, false).unwrap()
     }
 
-    fn lengths(policies: &Policies, name: &str, kind: QueueKind) -> (Option<u64>, Option<u64>) {
+    fn lengths(policies: &Policies, name: &str, kind: QueueType) -> (Option<u64>, Option<u64>) {
         let keys = policies.of_queue(name, kind);
         (keys.messages_max, keys.message_ttl_millis)
     }
@@ -284,9 +258,9 @@ mod tests {
         let low = policy("low", "^q", "queues", 1, &[("max-length", 1), ("message-ttl", 1)]);
         let high = policy("high", "^q1", "queues", 2, &[("max-length", 2)]);
         let policies = Policies::new(vec![low, high], Vec::new());
-        assert_eq!(lengths(&policies, "q1", QueueKind::Classic), (Some(2), None));
-        assert_eq!(lengths(&policies, "q2", QueueKind::Classic), (Some(1), Some(1)));
-        assert_eq!(lengths(&policies, "other", QueueKind::Classic), (None, None));
+        assert_eq!(lengths(&policies, "q1", QueueType::Classic), (Some(2), None));
+        assert_eq!(lengths(&policies, "q2", QueueType::Classic), (Some(1), Some(1)));
+        assert_eq!(lengths(&policies, "other", QueueType::Classic), (None, None));
         assert_eq!(policies.of_exchange("q1"), PolicyKeys::default());
     }
 
@@ -295,12 +269,12 @@ mod tests {
         let own = policy("own", ".*", "all", 0, &[("max-length", 5), ("message-ttl", 5)]);
         let operators = policy("cap", "^q", "queues", 0, &[("max-length", 3), ("expires", 7)]);
         let policies = Policies::new(vec![own], vec![operators]);
-        let keys = policies.of_queue("q", QueueKind::Classic);
+        let keys = policies.of_queue("q", QueueType::Classic);
         assert_eq!(
             (keys.messages_max, keys.message_ttl_millis, keys.expires_millis),
             (Some(3), Some(5), Some(7))
         );
-        assert_eq!(lengths(&policies, "other", QueueKind::Classic), (Some(5), Some(5)));
+        assert_eq!(lengths(&policies, "other", QueueType::Classic), (Some(5), Some(5)));
     }
 
     #[test]
@@ -308,7 +282,7 @@ mod tests {
         let check = |apply_to: &str, wanted: [bool; 3]| {
             let policies =
                 Policies::new(vec![policy("p", "", apply_to, 0, &[("max-length-bytes", 1)])], Vec::new());
-            let kinds = [QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream];
+            let kinds = [QueueType::Classic, QueueType::Quorum, QueueType::Stream];
             assert_eq!(
                 kinds.map(|kind| policies.of_queue("q", kind).octets_max.is_some()),
                 wanted,
@@ -328,10 +302,10 @@ mod tests {
         let limit = policy("limit", "", "queues", 9, &[("delivery-limit", 3), ("max-length", 1)]);
         let plain = policy("plain", "", "queues", 1, &[("max-length", 2)]);
         let policies = Policies::new(vec![limit, plain], Vec::new());
-        assert_eq!(policies.of_queue("q", QueueKind::Classic).messages_max, Some(2));
-        let quorum = policies.of_queue("q", QueueKind::Quorum);
+        assert_eq!(policies.of_queue("q", QueueType::Classic).messages_max, Some(2));
+        let quorum = policies.of_queue("q", QueueType::Quorum);
         assert_eq!((quorum.messages_max, quorum.delivery_limit), (Some(1), Some(3)));
-        assert_eq!(policies.of_queue("q", QueueKind::Stream), PolicyKeys::default());
+        assert_eq!(policies.of_queue("q", QueueType::Stream), PolicyKeys::default());
     }
 
     #[test]
