@@ -189,7 +189,7 @@ impl Client {
 
     /// A close may carry a text that was cut within a character.
     fn take_broken_method(&mut self, channel: u16, payload: &[u8], error: &str, names: &mut Names) {
-        let Some((event, method)) = (Teller { names }.close_of_no_text(payload)) else {
+        let Some((event, method)) = Teller { names }.close_of_no_text(payload) else {
             let text = format!("{error}: {}", payload.escape_ascii());
             return self.end(Event::plain("BrokenMethod").with("text", text));
         };
@@ -218,11 +218,12 @@ impl Client {
 
     fn react(&mut self, channel: u16, method: &Method<'_>) {
         match method {
-            Method::ChannelOpenOk(_) => {
-                // An answer to the script's own open is not due: a question follows it.
-                if self.channels.insert(channel) {
-                    self.answered(channel);
-                }
+            // Whoever opens a channel that is open already is told otherwise.
+            Method::ChannelOpenOk(_) if self.channels.insert(channel) => {
+                self.answered(channel);
+            }
+            Method::TxCommitOk(_) => {
+                self.answered(channel);
             }
             Method::ChannelClose(_) => {
                 self.send_method(channel, channel::CloseOk {}.into());

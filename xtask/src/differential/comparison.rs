@@ -11,8 +11,10 @@ use std::fmt;
 use super::{
     allowed::{self, Pair},
     event::Event,
-    operation::Operation,
 };
+
+/// Words of a text that tell one difference from another.
+const SHAPE_WORDS_MAX: usize = 24;
 
 /// A channel of one of the script's connections.
 pub(super) type Channel = (usize, u16);
@@ -51,7 +53,10 @@ pub(super) struct Difference {
 impl Difference {
     /// What makes it the same difference as that of another script.
     pub(super) fn signature(&self, operation: &str) -> String {
-        let outcome = |event: &Option<Event>| event.as_ref().map_or("nothing".to_owned(), Event::outcome);
+        let outcome = |event: &Option<Event>| {
+            let event = event.as_ref();
+            event.map_or("nothing".to_owned(), |event| format!("{}{}", event.outcome(), shape(event)))
+        };
         let fields = self.fields_that_differ().join(",");
         format!("{operation}: ours {} / theirs {} [{fields}]", outcome(&self.ours), outcome(&self.theirs))
     }
@@ -65,6 +70,16 @@ impl Difference {
         names.dedup();
         names
     }
+}
+
+/// A close's text without what stands in quotation marks.
+fn shape(event: &Event) -> String {
+    if !matches!(event.name, "ChannelClose" | "ConnectionClose") {
+        return String::new();
+    }
+    let unquoted = event.field("text").split("\\'").step_by(2);
+    let words: Vec<&str> = unquoted.flat_map(str::split_whitespace).take(SHAPE_WORDS_MAX).collect();
+    format!(" ({})", words.join(" "))
 }
 
 impl fmt::Display for Difference {
@@ -87,17 +102,14 @@ pub(super) struct Agreement {
 }
 
 /// Compares a step.
-pub(super) fn compare(operation: &Operation, ours: &Heard, theirs: &Heard) -> Result<Agreement, Difference> {
+pub(super) fn compare(ours: &Heard, theirs: &Heard) -> Result<Agreement, Difference> {
     let (ours, theirs) = (lanes(ours), lanes(theirs));
     let mut agreement = Agreement::default();
     let mut channels: BTreeMap<Channel, Vec<(u64, u64)>> = BTreeMap::new();
     for key in ours.keys().chain(theirs.keys().filter(|key| !ours.contains_key(*key))) {
         let empty = Vec::new();
-        let pairs = Pairs {
-            operation,
-            ours: ours.get(key).unwrap_or(&empty),
-            theirs: theirs.get(key).unwrap_or(&empty),
-        };
+        let pairs =
+            Pairs { ours: ours.get(key).unwrap_or(&empty), theirs: theirs.get(key).unwrap_or(&empty) };
         let tags = pairs.compare(&mut agreement.allowed).map_err(|(ours, theirs)| Difference {
             channel: key.0,
             lane: key.1.clone(),
@@ -123,7 +135,6 @@ fn lanes(heard: &Heard) -> Lanes<'_> {
 }
 
 struct Pairs<'a> {
-    operation: &'a Operation,
     ours: &'a [&'a Event],
     theirs: &'a [&'a Event],
 }
@@ -137,7 +148,7 @@ impl Pairs<'_> {
         for at in 0..self.ours.len().max(self.theirs.len()) {
             let (ours, theirs) = (self.ours.get(at).copied(), self.theirs.get(at).copied());
             if !equal(ours, theirs) {
-                let pair = Pair { operation: self.operation, ours, theirs };
+                let pair = Pair { ours, theirs };
                 match allowed::name_of(&pair) {
                     Some(name) => allowed.push(name),
                     None => return Err((ours.cloned(), theirs.cloned())),
@@ -210,7 +221,7 @@ mod tests {
     }
 
     fn check(ours: &Heard, theirs: &Heard) -> Result<Agreement, Difference> {
-        compare(&Operation::TxSelect, ours, theirs)
+        compare(ours, theirs)
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) fn clean(address: SocketAddr, script: &Script, names: &mut Names) -> 
     for step in &script.steps {
         match &step.operation {
             Operation::DeclareQueue { queue, .. } if queue.contains('~') => {
-                queues.push(names.octets_of(queue))
+                queues.push(names.octets_of(queue));
             }
             Operation::DeclareExchange { exchange, .. } if exchange.contains('~') => {
                 exchanges.push(names.octets_of(exchange));

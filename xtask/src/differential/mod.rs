@@ -143,6 +143,7 @@ struct Tally {
     wavering: BTreeMap<String, usize>,
     allowed: BTreeMap<&'static str, usize>,
     left_out: usize,
+    open_ends: usize,
     /// For each difference how many scripts showed it.
     differences: BTreeMap<String, usize>,
     broken: Option<anyhow::Error>,
@@ -196,7 +197,7 @@ impl Shared<'_> {
         let first = duel::run(script, self.running.brokers, self.next_run(), PATIENCE)?;
         let signature = |found: &Found| found.difference.signature(operation_at(script, found.step));
         let Some(found) = &first.difference else {
-            self.agreed(script, &first);
+            self.agreed(&first);
             return Ok(());
         };
         let first_signature = signature(found);
@@ -208,7 +209,7 @@ impl Shared<'_> {
         match &outcome.difference {
             None => {
                 *self.tally().wavering.entry(first_signature).or_default() += 1;
-                self.agreed(script, &outcome);
+                self.agreed(&outcome);
             }
             Some(found) => {
                 // What comes behind the difference has no part in it.
@@ -230,9 +231,9 @@ impl Shared<'_> {
         known.map(|count| *count += 1).is_some()
     }
 
-    fn agreed(&self, script: &Script, outcome: &Outcome) {
+    fn agreed(&self, outcome: &Outcome) {
         let mut histogram = Histogram::default();
-        for (step, heard) in script.steps.iter().zip(&outcome.trace) {
+        for (step, heard) in outcome.trace.iter().flatten() {
             histogram.count(step, heard);
         }
         self.steps.fetch_add(histogram.steps, Ordering::Relaxed);
@@ -240,6 +241,7 @@ impl Shared<'_> {
         tally.histogram.add(histogram);
         tally.scripts += 1;
         tally.left_out += outcome.left_out;
+        tally.open_ends += usize::from(outcome.is_open_end);
         for name in &outcome.allowed {
             *tally.allowed.entry(name).or_default() += 1;
         }
@@ -300,8 +302,11 @@ impl Tally {
         print!("{}", self.histogram.table());
         let seconds = time.as_secs_f64();
         println!("{} scripts, {} steps in {seconds:.0} s", self.scripts, self.histogram.steps);
-        println!("left out because an order is open: {}", self.left_out);
-        self.allowed.iter().for_each(|(name, count)| println!("allowed: {name} {count}"));
+        let (left_out, ended) = (self.left_out, self.open_ends);
+        println!("because an order is open: {left_out} steps left out, {ended} scripts ended early");
+        self.allowed.iter().for_each(|(name, count)| {
+            println!("allowed: {name} {count} ({})", allowed::reason_of(name));
+        });
         self.wavering.iter().for_each(|(name, count)| println!("agreed only when run again: {name} {count}"));
         self.differences.iter().for_each(|(name, count)| println!("DIFFERENCE in {count} scripts: {name}"));
         let missing = if is_whole { self.histogram.missing() } else { Vec::new() };

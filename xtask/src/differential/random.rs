@@ -33,19 +33,6 @@ impl Random {
     pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
-
-    /// One of several things, each as often as its weight says.
-    pub(super) fn weighted<T: Copy>(&mut self, from: &[(usize, T)]) -> T {
-        let total = from.iter().map(|(weight, _)| weight).sum();
-        let mut left = self.below(total);
-        for (weight, thing) in from {
-            match left.checked_sub(*weight) {
-                Some(rest) => left = rest,
-                None => return *thing,
-            }
-        }
-        unreachable!("what is drawn is below the sum of the weights")
-    }
 }
 
 #[cfg(test)]
@@ -60,16 +47,5 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
-    }
-
-    #[test]
-    fn weights_decide_how_often() {
-        let mut random = Random::new(1);
-        let mut counts = [0; 3];
-        for _ in 0..4000 {
-            counts[random.weighted(&[(1, 0), (0, 1), (3, 2)])] += 1;
-        }
-        assert_eq!(counts[1], 0);
-        assert!((800..1200).contains(&counts[0]), "{counts:?}");
     }
 }

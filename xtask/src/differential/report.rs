@@ -46,13 +46,12 @@ pub(super) fn read(path: &Path) -> Result<Script> {
 }
 
 /// The steps with what the reference said to each, and where the other one differs.
-pub(super) fn tell(script: &Script, trace: &[Heard], found: &Found) -> String {
+pub(super) fn tell(script: &Script, trace: &[Option<(Step, Heard)>], found: &Found) -> String {
     let mut text = String::new();
     for (number, step) in script.steps.iter().enumerate().take(found.step + 1) {
-        let _ = writeln!(text, "{number:3} {}", line(step));
-        if number < found.step {
-            trace.get(number).iter().for_each(|heard| tell_heard(&mut text, "   ", heard));
-        }
+        let taken = trace.get(number).and_then(Option::as_ref);
+        let _ = writeln!(text, "{number:3} {}", line(taken.map_or(step, |(step, _)| step)));
+        taken.iter().for_each(|(_, heard)| tell_heard(&mut text, "   ", heard));
     }
     if found.step >= script.steps.len() {
         text += "    after the last step\n";

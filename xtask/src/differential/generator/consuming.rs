@@ -27,7 +27,21 @@ impl Draw {
             96 => Operation::PurgeQueue { queue: self.queue(), nowait: false },
             97 => Operation::CloseChannel,
             98 => self.random.pick(&[Operation::CloseConnection, Operation::Vanish]),
+            _ if self.random.one_in(2) => Operation::Wait { milliseconds: 20 },
             _ => Operation::TxSelect,
+        }
+    }
+
+    /// A consumer as most scripts have it.
+    pub(super) fn consume_from(&mut self, queue: &str) -> Operation {
+        Operation::Consume {
+            queue: queue.to_owned(),
+            consumer_tag: self.consumer_tag(),
+            no_local: false,
+            no_ack: self.random.one_in(6),
+            exclusive: false,
+            nowait: false,
+            arguments: Vec::new(),
         }
     }
 

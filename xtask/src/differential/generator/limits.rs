@@ -87,7 +87,7 @@ impl Draw {
         match self.random.below(4) {
             0 => add("x-overflow", Field::text("reject-publish")),
             1 if self.has(Feature::RejectPublishDeadLetter) => {
-                add("x-overflow", Field::text("reject-publish-dlx"))
+                add("x-overflow", Field::text("reject-publish-dlx"));
             }
             _ => {}
         }

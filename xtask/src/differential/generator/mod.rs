@@ -98,6 +98,10 @@ impl Draw {
                 steps.push(self.at(operation));
                 let operation = self.bind_queue_to_its_own(queue);
                 steps.push(self.at(operation));
+                if self.group == Group::Consuming && !self.random.one_in(3) {
+                    let operation = self.consume_from(queue);
+                    steps.push(self.at(operation));
+                }
             }
         }
         steps
@@ -209,7 +213,8 @@ mod tests {
     #[test]
     fn what_is_not_built_is_not_drawn() {
         let drawn = |all| {
-            let scripts = (0..400).map(|seed| script(seed, Group::ALL[seed as usize % 5], Features { all }));
+            let groups = Group::ALL.into_iter().cycle();
+            let scripts = (0..400).zip(groups).map(|(seed, group)| script(seed, group, Features { all }));
             scripts.map(|script| serde_json::to_string(&script).unwrap()).collect::<String>()
         };
         let (built, everything) = (drawn(false), drawn(true));

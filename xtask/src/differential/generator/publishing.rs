@@ -15,10 +15,10 @@ impl Draw {
             0..=59 => vec![self.publish()],
             60..=75 => vec![self.get()],
             76..=79 => vec![Operation::ConfirmSelect { nowait: self.random.one_in(4) }],
-            80..=82 => vec![Operation::TxSelect],
-            83..=86 => vec![Operation::TxCommit],
-            87 => vec![Operation::TxRollback],
-            88..=89 => self.transaction(),
+            80 => vec![Operation::TxSelect],
+            81 => vec![Operation::TxCommit],
+            82 => vec![Operation::TxRollback],
+            83..=89 => self.transaction(),
             90..=93 => vec![self.bind_queue()],
             94..=96 => vec![Operation::PurgeQueue { queue: self.queue(), nowait: false }],
             97 => vec![Operation::CloseChannel],
@@ -31,7 +31,10 @@ impl Draw {
     fn transaction(&mut self) -> Vec<Operation> {
         let end = self.random.pick(&[Operation::TxCommit, Operation::TxCommit, Operation::TxRollback]);
         let mut operations = vec![Operation::TxSelect];
-        operations.extend((0..=self.random.below(3)).map(|_| self.publish()));
+        for _ in 0..=self.random.below(3) {
+            let operation = if self.random.one_in(4) { self.settle() } else { self.publish() };
+            operations.push(operation);
+        }
         operations.push(end);
         operations
     }
