@@ -306,7 +306,7 @@ impl Duel<'_> {
     fn is_open_requeue(&self, ours: &Heard, theirs: &Heard) -> bool {
         let ended = |(connection, channel): &Channel| {
             self.unacked.get(&(*connection, *channel)).is_some_and(|tags| !tags.is_empty())
-                && theirs.iter().any(|((of, _), event)| of == connection && is_end(event))
+                && theirs.iter().any(|((of, _), event)| of == connection && comparison::is_end(event))
         };
         let unordered = |heard: &Heard| {
             let line =
@@ -427,8 +427,4 @@ impl Duel<'_> {
             self.forget_channel((connection, channel));
         }
     }
-}
-
-fn is_end(event: &Event) -> bool {
-    matches!(event.name, "EndOfStream" | "ConnectionCloseOk")
 }

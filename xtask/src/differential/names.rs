@@ -60,7 +60,7 @@ impl Names {
 
     /// What a broker's octets are in a trace: printable, and with marks in place of names.
     pub(super) fn text_of(&mut self, octets: &[u8]) -> String {
-        let text = octets.escape_ascii().to_string();
+        let text = printable(octets);
         let text = if self.prefix.is_empty() { text } else { text.replace(&self.prefix, "~") };
         if text.contains("amq.") { self.without_made_names(&text) } else { text }
     }
@@ -100,6 +100,19 @@ fn push_character(character: char, octets: &mut Vec<u8>) {
         Some(octet) => octets.push(octet),
         None => octets.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
     }
+}
+
+/// Text in which what is no printable ASCII stands as two hexadecimal digits.
+pub(super) fn printable(octets: &[u8]) -> String {
+    let mut text = String::with_capacity(octets.len());
+    for octet in octets {
+        match octet {
+            b'\\' => text.push_str("\\\\"),
+            b' '..=b'~' => text.push(char::from(*octet)),
+            other => text.extend(format!("\\x{other:02x}").chars()),
+        }
+    }
+    text
 }
 
 /// How many octets at the start of `text` are a name that a server made.

@@ -52,14 +52,18 @@ impl Draw {
 
     fn declare_queue(&mut self) -> Operation {
         let plain = !self.random.one_in(3);
+        let queue = self.queue();
+        let mut arguments = if self.random.one_in(2) { self.queue_arguments() } else { Vec::new() };
+        // RabbitMQ's channel crashes on a type that it does not know for a queue that it has to name.
+        arguments.retain(|(name, _)| !queue.is_empty() || name != "x-queue-type");
         Operation::DeclareQueue {
-            queue: self.queue(),
+            queue,
             passive: false,
             durable: !plain && self.random.one_in(3),
             exclusive: self.random.one_in(6),
             auto_delete: !plain && self.random.one_in(3),
             nowait: self.random.one_in(12),
-            arguments: if self.random.one_in(2) { self.queue_arguments() } else { Vec::new() },
+            arguments,
         }
     }
 
