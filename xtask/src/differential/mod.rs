@@ -128,6 +128,8 @@ struct Shared<'a> {
     options: &'a Options,
     running: &'a Running,
     groups: Vec<Group>,
+    /// Scripts that differed once, which come first.
+    kept: Mutex<Vec<Script>>,
     seed: AtomicU64,
     run: AtomicU64,
     steps: AtomicUsize,
@@ -156,6 +158,7 @@ fn run_many(options: &Options, running: &Running) -> Result<bool> {
         options,
         running,
         groups,
+        kept: Mutex::new(report::kept()?),
         seed: AtomicU64::new(options.seed),
         // Runs on a broker that goes on living must not meet the names of earlier ones.
         run: AtomicU64::new(options.seed.wrapping_mul(7919) ^ u64::from(std::process::id()) << 8),
@@ -184,13 +187,21 @@ impl Shared<'_> {
             && !self.running.interrupt().is_set()
             && self.tally().broken.is_none()
         {
-            let seed = self.seed.fetch_add(1, Ordering::Relaxed);
-            let group = self.groups[usize::try_from(seed % self.groups.len() as u64).unwrap_or_default()];
-            let script = generator::script(seed, group, Features { all: self.options.all_features });
+            let (script, group) = self.next_script();
             if let Err(error) = self.try_script(&script, group) {
-                self.tally().broken = Some(error.context(format!("seed {seed} ({})", group.name())));
+                self.tally().broken = Some(error.context(format!("seed {} ({})", script.seed, group.name())));
             }
         }
+    }
+
+    /// A script that was kept, and when there is none any more the next seed's.
+    fn next_script(&self) -> (Script, Group) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let seed =
+            kept.as_ref().map_or_else(|| self.seed.fetch_add(1, Ordering::Relaxed), |script| script.seed);
+        let group = self.groups[usize::try_from(seed % self.groups.len() as u64).unwrap_or_default()];
+        let draw = || generator::script(seed, group, Features { all: self.options.all_features });
+        (kept.unwrap_or_else(draw), group)
     }
 
     fn try_script(&self, script: &Script, group: Group) -> Result<()> {

@@ -45,6 +45,13 @@ pub(super) fn read(path: &Path) -> Result<Script> {
     serde_json::from_str(&text).with_context(|| format!("{} is no script", path.display()))
 }
 
+/// The scripts that are in the repository because brokers differed on them.
+pub(super) fn kept() -> Result<Vec<Script>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/differential/kept");
+    let files = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    files.map(|file| read(&file?.path())).collect()
+}
+
 /// The steps with what the reference said to each, and where the other one differs.
 pub(super) fn tell(script: &Script, trace: &[Option<(Step, Heard)>], found: &Found) -> String {
     let mut text = String::new();
@@ -90,5 +97,12 @@ mod tests {
         assert_eq!(read(&path).unwrap(), script);
         assert_eq!(fs::read_to_string(path.with_extension("txt")).unwrap(), "why");
         assert!(read(&path.with_extension("txt")).is_err());
+    }
+
+    #[test]
+    fn kept_scripts_are_small_and_readable() {
+        let kept = kept().unwrap();
+        assert!(!kept.is_empty());
+        assert!(kept.iter().all(|script| (1..20).contains(&script.steps.len())));
     }
 }
