@@ -9,6 +9,8 @@ use clap::Parser;
 #[cfg(target_os = "linux")]
 mod compare;
 #[cfg(target_os = "linux")]
+mod differential;
+#[cfg(target_os = "linux")]
 mod footprint;
 mod fuzz;
 mod instructions;
@@ -26,6 +28,9 @@ enum Chore {
     /// Measure leveret's speed, with RabbitMQ, NATS and a bare relay beside
     #[cfg(target_os = "linux")]
     Compare(compare::Options),
+    /// Run random scripts on RabbitMQ and leveret, and compare what they say
+    #[cfg(target_os = "linux")]
+    Differential(differential::Options),
     /// Measure start-up and memory, with RabbitMQ beside
     #[cfg(target_os = "linux")]
     Footprint(footprint::Options),
@@ -46,6 +51,8 @@ fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         #[cfg(target_os = "linux")]
         Chore::Compare(options) => compare::run(&options),
+        #[cfg(target_os = "linux")]
+        Chore::Differential(options) => differential::run(&options),
         #[cfg(target_os = "linux")]
         Chore::Footprint(options) => footprint::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
