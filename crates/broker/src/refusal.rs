@@ -91,6 +91,8 @@ pub enum Refusal {
     ConfirmOnTransaction,
     #[error("cannot switch from confirm to tx mode")]
     TransactionOnConfirm,
+    #[error("partial tx completion")]
+    PartialTransaction,
     #[error("channel is not transactional")]
     NotTransactional,
     #[error("message size {octets} is larger than configured max size {octets_max}")]
@@ -182,6 +184,7 @@ impl Refusal {
             | Self::ConfirmOnTransaction
             | Self::TransactionOnConfirm
             | Self::NotTransactional
+            | Self::PartialTransaction
             | Self::MessageTooLarge { .. }
             | Self::WrongUserId { .. }
             | Self::InvalidMessage(_)

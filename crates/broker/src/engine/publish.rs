@@ -54,6 +54,8 @@ pub(super) struct PublishBatch {
     pub(super) batch: Batch,
     unconfirmed: Vec<Unconfirmed>,
     refused: Vec<Location>,
+    /// Whether a queue refused any since this was last set.
+    pub(super) has_refused: bool,
     backlog: Option<Backlog>,
     /// The backlog that made the publisher pause last.
     paused_by: Option<Backlog>,
@@ -269,10 +271,12 @@ impl Connection {
             }
             self.place_batch();
         }
-        let PublishBatch { batch, refused, backlog, .. } = &mut self.publishes;
+        let PublishBatch { batch, refused, has_refused, backlog, .. } = &mut self.publishes;
         let mut budget = TURN_APPENDS_MAX;
         let done = batch.step(&self.engine, &mut self.scratch, &mut budget, |queue, stepped, rejected| {
+            let before = refused.len();
             refused.extend(rejected);
+            *has_refused |= refused.len() > before;
             note_backlog(backlog, queue.serial, stepped);
         });
         if done {
@@ -324,8 +328,8 @@ impl Connection {
         for confirm in confirms.drain() {
             let method = match confirm {
                 Confirm::Ack { delivery_tag, multiple } => basic::Ack { delivery_tag, multiple }.into(),
-                Confirm::Nack { delivery_tag } => {
-                    leveret_wire::Method::from(basic::Nack { delivery_tag, multiple: false, requeue: false })
+                Confirm::Nack { delivery_tag, multiple } => {
+                    leveret_wire::Method::from(basic::Nack { delivery_tag, multiple, requeue: true })
                 }
             };
             method.write_frame(id, self.output.buffer());

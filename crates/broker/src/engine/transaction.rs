@@ -128,6 +128,8 @@ impl Connection {
 
     pub(super) fn commit(&mut self, channel: u16) -> Result<(), Refusal> {
         let held = self.take_transaction(channel)?;
+        self.flush_publishes_whole();
+        self.publishes.has_refused = false;
         for publish in &held.publishes {
             // An exchange that was deleted since takes its messages along.
             let _gone = self.publish_committed(publish.as_publish(channel));
@@ -140,6 +142,9 @@ impl Connection {
         }
         self.flush_settles();
         self.flush_publishes_whole();
+        if self.publishes.has_refused {
+            return Err(Refusal::PartialTransaction);
+        }
         self.say(channel, tx::CommitOk {});
         Ok(())
     }

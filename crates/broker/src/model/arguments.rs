@@ -10,7 +10,7 @@ use super::{queue_arguments::QueueType, stream::StreamOffset};
 use crate::refusal::Refusal;
 
 /// Queue arguments that a second declaration must repeat, in the order in which they are compared.
-const CLASSIC_COMPARED: [&str; 12] = [
+const CLASSIC_COMPARED: [&str; 13] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -23,6 +23,7 @@ const CLASSIC_COMPARED: [&str; 12] = [
     "x-queue-version",
     "x-single-active-consumer",
     "x-queue-type",
+    "x-queue-master-locator",
 ];
 const QUORUM_COMPARED: [&str; 14] = [
     "x-dead-letter-exchange",
@@ -256,7 +257,27 @@ pub fn value_text(value: Value<'_>) -> String {
         (Value::F64(float), _) => float.to_string(),
         (Value::Timestamp(seconds), _) => seconds.to_string(),
         (Value::Void, _) => "undefined".to_owned(),
+        (Value::Array(values), _) => erlang_list(values.iter().map(erlang_typed)),
+        (Value::Table(fields), _) => erlang_list(fields.iter().map(|(name, value)| {
+            format!("{{{},{},{}}}", erlang_text(name.as_bytes()), value.type_name(), erlang_value(value))
+        })),
         (other, _) => format!("{other:?}"),
+    }
+}
+
+fn erlang_list(terms: impl Iterator<Item = String>) -> String {
+    format!("[{}]", terms.collect::<Vec<_>>().join(","))
+}
+
+/// A value with its type, as Erlang shows an element of an array.
+fn erlang_typed(value: Value<'_>) -> String {
+    format!("{{{},{}}}", value.type_name(), erlang_value(value))
+}
+
+fn erlang_value(value: Value<'_>) -> String {
+    match value {
+        Value::LongStr(octets) | Value::Octets(octets) => erlang_text(octets),
+        other => value_text(other),
     }
 }
 

@@ -131,31 +131,41 @@ impl QueueArguments {
     /// # Errors
     /// [`Refusal::InvalidArgument`] when one is of a wrong type or range.
     pub fn parse(arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
-        let queue_type = parse_queue_type(arguments, owner)?;
+        // In RabbitMQ's order, so that of several mistakes the same one is told.
+        let expires_millis = parse_life(arguments, "x-expires", 1, owner)?;
+        let message_ttl_millis = parse_life(arguments, "x-message-ttl", 0, owner)?;
+        let dead_letter = parse_dead_letter(arguments, owner)?;
+        check_strategy(arguments, owner)?;
+        let messages_max = parse_count(arguments, "x-max-length", owner)?;
+        let octets_max = parse_count(arguments, "x-max-length-bytes", owner)?;
+        parse_count(arguments, "x-max-in-memory-length", owner)?;
+        parse_count(arguments, "x-max-in-memory-bytes", owner)?;
+        let priority_max = parse_priority(arguments, owner)?;
+        let overflow = parse_overflow(arguments, owner)?;
         check_queue_mode(arguments, owner)?;
         check_queue_version(arguments, owner)?;
-        check_locator(arguments, queue_type, owner)?;
-        let dead_letter = parse_dead_letter(arguments, owner)?;
-        check_cluster_sizes(arguments, owner)?;
-        check_strategy(arguments, owner)?;
+        let single_active_consumer = parse_bool(arguments, "x-single-active-consumer", owner)?;
+        let queue_type = parse_queue_type(arguments, owner)?;
+        check_group_size(arguments, "x-quorum-initial-group-size", owner)?;
+        let age_millis_max = parse_age(arguments, owner)?;
+        parse_count(arguments, "x-stream-max-segment-size-bytes", owner)?;
+        check_group_size(arguments, "x-initial-cluster-size", owner)?;
         let counts_returns = queue_type == QueueType::Quorum;
-        let stream = StreamSettings {
-            octets_max: parse_count(arguments, "x-max-length-bytes", owner)?,
-            age_millis_max: parse_age(arguments, owner)?,
-        };
         let settings = QueueSettings {
-            messages_max: parse_count(arguments, "x-max-length", owner)?,
-            octets_max: parse_count(arguments, "x-max-length-bytes", owner)?,
-            overflow: parse_overflow(arguments, owner)?,
-            message_ttl_millis: parse_life(arguments, "x-message-ttl", 0, owner)?,
-            expires_millis: parse_life(arguments, "x-expires", 1, owner)?,
-            priority_max: parse_priority(arguments, owner)?,
-            single_active_consumer: parse_bool(arguments, "x-single-active-consumer", owner)?,
+            messages_max,
+            octets_max,
+            overflow,
+            message_ttl_millis,
+            expires_millis,
+            priority_max,
+            single_active_consumer,
             returns_max: if counts_returns { parse_returns_max(arguments, owner)? } else { None },
             counts_returns,
             dead_letters: dead_letter.is_some(),
         };
+        let stream = StreamSettings { octets_max, age_millis_max };
         refuse_foreign(arguments, queue_type, owner)?;
+        check_locator(arguments, queue_type, owner)?;
         Ok(Self { queue_type, settings, dead_letter, stream })
     }
 }
@@ -307,17 +317,12 @@ fn check_locator(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) 
     }
 }
 
-/// There is one node, so these are checked and change nothing.
-fn check_cluster_sizes(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
-    for name in ["x-initial-cluster-size", "x-quorum-initial-group-size"] {
-        if parse_count(arguments, name, owner)? == Some(0) {
-            return Err(owner.invalid(name, "{value_zero,0}"));
-        }
+/// There is one node, so this is checked and changes nothing.
+fn check_group_size(arguments: Table<'_>, name: &str, owner: Owner<'_>) -> Result<(), Refusal> {
+    match parse_count(arguments, name, owner)? {
+        Some(0) => Err(owner.invalid(name, "{value_zero,0}")),
+        _ => Ok(()),
     }
-    for name in ["x-max-in-memory-length", "x-max-in-memory-bytes", "x-stream-max-segment-size-bytes"] {
-        parse_count(arguments, name, owner)?;
-    }
-    Ok(())
 }
 
 /// Dead letters never leave this process, so both strategies are one.

@@ -1,7 +1,7 @@
 //! Which publishes of a channel are confirmed.
 //!
-//! Invariant: `multiple` reaches only up to below the lowest publish that is not settled, and a
-//! nack is never inside one.
+//! Invariant: `multiple` reaches only up to below the lowest publish that is not settled, a nack is
+//! never inside one of acks, and an ack never inside one of nacks.
 
 use std::collections::VecDeque;
 
@@ -13,8 +13,8 @@ use crate::planted::{self, Bug};
 pub enum Confirm {
     /// The broker has taken every publish up to this one.
     Ack { delivery_tag: u64, multiple: bool },
-    /// The broker has not taken this one.
-    Nack { delivery_tag: u64 },
+    /// The broker has not taken this one, or none from the last one told up to this.
+    Nack { delivery_tag: u64, multiple: bool },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +66,25 @@ impl Confirms {
         while let Some(state) = self.states.front().copied().filter(|state| *state != State::Open) {
             if state == State::Refused && !planted::is(Bug::ConfirmOverHole) {
                 self.ack_pending();
-                self.pending.push(Confirm::Nack { delivery_tag: self.lowest_open });
-                self.acked = self.lowest_open;
+                self.nack(self.lowest_open);
             }
             self.states.pop_front();
             self.lowest_open += 1;
         }
         self.ack_pending();
         self.pending.drain(..)
+    }
+
+    /// As RabbitMQ has it, a nack covers those before it, unless acks go out with it.
+    fn nack(&mut self, tag: u64) {
+        self.acked = tag;
+        match self.pending.last_mut() {
+            Some(Confirm::Nack { delivery_tag, multiple: true }) => *delivery_tag = tag,
+            last => {
+                let multiple = last.is_none();
+                self.pending.push(Confirm::Nack { delivery_tag: tag, multiple });
+            }
+        }
     }
 
     fn ack_pending(&mut self) {
@@ -112,10 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn a_nack_stands_alone() {
-        let nack = |delivery_tag| Confirm::Nack { delivery_tag };
-        check(&[(1, true), (2, false), (3, true), (4, true)], &[ack(1, false), nack(2), ack(4, true)]);
-        check(&[(1, false), (2, false)], &[nack(1), nack(2)]);
+    fn a_nack_covers_others_before_it_and_never_an_ack() {
+        let nack = |delivery_tag, multiple| Confirm::Nack { delivery_tag, multiple };
+        let mixed = [(1, true), (2, false), (3, true), (4, true)];
+        check(&mixed, &[ack(1, false), nack(2, false), ack(4, true)]);
+        check(&[(1, false)], &[nack(1, true)]);
+        check(&[(1, false), (2, false), (3, true)], &[nack(2, true), ack(3, false)]);
     }
 
     #[test]

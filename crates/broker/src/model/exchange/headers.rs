@@ -5,10 +5,11 @@
 //! 3.10: numbers are equal by value, be they integers of any width, floats or timestamps.
 
 use indexmap::IndexSet;
-use leveret_wire::{Table, Value};
+use leveret_wire::{ShortStr, Table, Value};
+use smallvec::SmallVec;
 
 use crate::{
-    model::{binding::Binding, found::Found},
+    model::{arguments::erlang_text, binding::Binding, found::Found},
     refusal::Refusal,
 };
 
@@ -39,8 +40,8 @@ impl Match {
             b"all-with-x" => Ok(Self::All { with_x: true }),
             b"any-with-x" => Ok(Self::Any { with_x: true }),
             other => Err(Refusal::InvalidHeadersMatch(format!(
-                "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
-                String::from_utf8_lossy(other)
+                "Invalid x-match field value {}; expected all, any, all-with-x, or any-with-x",
+                erlang_text(other)
             ))),
         }
     }
@@ -79,23 +80,41 @@ impl HeadersTable {
 
     /// Adds the destinations of a message with these headers to `found`.
     pub fn route(&self, headers: Table<'_>, found: &mut Found) {
-        let wanting = self.bindings.iter().filter(|binding| matches(binding.arguments.as_table(), headers));
+        let headers = sorted(headers);
+        let wanting = self.bindings.iter().filter(|binding| matches(binding.arguments.as_table(), &headers));
         found.extend(wanting.map(|binding| binding.destination));
     }
 }
 
-fn matches(arguments: Table<'_>, headers: Table<'_>) -> bool {
+type Field<'a> = (ShortStr<'a>, Value<'a>);
+
+/// The fields in the order of their names, as those of a binding stand.
+fn sorted(headers: Table<'_>) -> SmallVec<[Field<'_>; 8]> {
+    let mut fields: SmallVec<_> = headers.iter().collect();
+    fields.sort_by_key(|(name, _)| *name);
+    fields
+}
+
+/// Both are gone through side by side, as RabbitMQ does: where a name comes twice, the first of one
+/// stands against the first of the other.
+fn matches(arguments: Table<'_>, headers: &[Field<'_>]) -> bool {
     let Ok(kind) = Match::of(arguments) else { return false };
-    let mut asked = arguments
+    let asked = arguments
         .iter()
         .filter(|(name, _)| name.as_bytes() != b"x-match")
         .filter(|(name, _)| kind.with_x() || !name.as_bytes().starts_with(b"x-"));
-    let holds = |(name, wanted): (leveret_wire::ShortStr<'_>, Value<'_>)| {
-        headers.iter().any(|(found, value)| found == name && value_matches(wanted, value))
-    };
+    let mut headers = headers.iter().peekable();
+    let (mut all, mut any) = (true, false);
+    for (name, wanted) in asked {
+        while headers.next_if(|(found, _)| *found < name).is_some() {}
+        let found = headers.next_if(|(found, _)| *found == name);
+        let holds = found.is_some_and(|(_, value)| value_matches(wanted, *value));
+        all &= holds;
+        any |= holds;
+    }
     match kind {
-        Match::All { .. } => asked.all(holds),
-        Match::Any { .. } => asked.any(holds),
+        Match::All { .. } => all,
+        Match::Any { .. } => any,
     }
 }
 
@@ -153,7 +172,8 @@ mod tests {
     }
 
     fn check(arguments: &[(&str, Value<'_>)], headers: &[(&str, Value<'_>)], wanted: bool) {
-        let found = matches(table(arguments).as_table(), table(headers).as_table());
+        let arguments_table = TableBuf::sorted(table(arguments).as_table());
+        let found = matches(arguments_table.as_table(), &sorted(table(headers).as_table()));
         assert_eq!(found, wanted, "{arguments:?} on {headers:?}");
     }
 
