@@ -52,7 +52,7 @@ impl Connection {
 
     fn check_shared_credit(&mut self, channel: u16, queue: &QueueCell) -> Result<(), Refusal> {
         let shared = self.channel(channel).data.credit.is_some();
-        if shared && queue.queue_type() == QueueType::Quorum {
+        if shared && queue.queue_type() != QueueType::Classic {
             let (queue, vhost) = (&queue.name, self.vhost_name());
             let text = format!("queue '{queue}' in vhost '{vhost}' does not support global qos");
             return Err(Refusal::NotImplemented(text));
@@ -294,8 +294,8 @@ impl Connection {
             let shared = source
                 .queue
                 .step(&self.engine, &mut self.scratch, |queue, _, _| queue.share_credit(slot, &credit));
-            // What a queue that is gone handed out before does not count.
-            source.shares_credit = shared.is_some() && !source.no_ack;
+            // What a queue that is gone handed out before does not count, nor what a stream hands out.
+            source.shares_credit = shared.unwrap_or(false) && !source.no_ack;
         }
         for delivery in self.session.channel(channel).expect("the session found it open").unacked.iter_mut() {
             delivery.holds_credit = self.sources.of(delivery.source).shares_credit;

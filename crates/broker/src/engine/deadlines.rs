@@ -1,7 +1,7 @@
 //! When which queue has to be looked at though nobody uses it: a message's or its own time is over.
 //!
 //! A leaf lock: whoever holds it asks for no other. Invariant: a queue with a deadline stands here
-//! with that or an earlier one.
+//! once, with that or an earlier one; one that is deleted does not.
 
 use std::{
     collections::BTreeMap,
@@ -28,12 +28,27 @@ impl Deadlines {
         let _ = self.waker.set(waker);
     }
 
-    /// Adds a queue's deadline; true when it is the earliest, and the housekeeper is to be woken.
-    pub(super) fn add(&self, at_millis: u64, serial: u64, queue: Weak<QueueCell>) -> bool {
+    /// Adds a queue's deadline in the place of a later one; true when it is the earliest of all, and
+    /// the housekeeper is to be woken.
+    pub(super) fn add(
+        &self,
+        at_millis: u64,
+        later_millis: Option<u64>,
+        serial: u64,
+        queue: Weak<QueueCell>,
+    ) -> bool {
         let mut queues = self.queues.lock();
+        if let Some(later) = later_millis {
+            queues.remove(&(later, serial));
+        }
         let is_earliest = queues.first_key_value().is_none_or(|(&(first, _), _)| at_millis < first);
         queues.insert((at_millis, serial), queue);
         is_earliest
+    }
+
+    /// Forgets a queue's deadline.
+    pub(super) fn remove(&self, at_millis: u64, serial: u64) {
+        self.queues.lock().remove(&(at_millis, serial));
     }
 
     /// The earliest one.

@@ -46,6 +46,10 @@ impl Connection {
         if !self.teardowns.is_empty() {
             return false;
         }
+        // Copies of deliveries join the batch of publishes, which is closed until it is flushed.
+        if self.publishes.is_flushing() && self.is_traced() {
+            return false;
+        }
         let mut budget = TURN_MESSAGES_MAX;
         while budget > 0 {
             if self.output.is_full() {

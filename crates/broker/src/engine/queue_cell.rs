@@ -92,6 +92,8 @@ pub(super) struct Scratch {
 pub(super) struct Remains {
     pub(super) messages: u64,
     pub(super) locations: Vec<VecDeque<Location>>,
+    /// The deadline that the housekeeper knows.
+    pub(super) deadline_millis: Option<u64>,
 }
 
 impl QueueCell {
@@ -145,8 +147,9 @@ impl QueueCell {
     fn note_deadline(&self, state: &mut State, lookup: &Lookup<'_>, scratch: &mut Scratch) {
         let Some(at) = state.queue.next_deadline_millis(lookup) else { return };
         if state.deadline_millis.is_none_or(|known| at < known) {
-            state.deadline_millis = Some(at);
-            scratch.wakes_house |= lookup.engine.deadlines.add(at, self.serial, Weak::clone(&self.this));
+            let later = state.deadline_millis.replace(at);
+            let this = Weak::clone(&self.this);
+            scratch.wakes_house |= lookup.engine.deadlines.add(at, later, self.serial, this);
         }
     }
 
@@ -246,20 +249,24 @@ impl QueueCell {
         forget(id);
         let messages = state.queue.ready();
         let locations = state.queue.drain();
+        let deadline_millis = state.deadline_millis.take();
         let links = std::mem::take(&mut state.links);
         drop(state);
         for link in links.into_iter().flatten() {
             link.inbox.put_cancelled(link.source);
         }
-        Ok(Some(Remains { messages, locations }))
+        Ok(Some(Remains { messages, locations, deadline_millis }))
     }
 }
 
 impl QueueCell {
     /// Ends a queue that stands in no topology, and returns what is left in it.
-    pub(super) fn retire(&self) -> Vec<VecDeque<Location>> {
+    pub(super) fn retire(&self, engine: &Engine) -> Vec<VecDeque<Location>> {
         let mut state = self.state.lock();
         state.dead = true;
+        if let Some(at) = state.deadline_millis.take() {
+            engine.deadlines.remove(at, self.serial);
+        }
         self.liveness.fetch_add(1, Ordering::Release);
         state.links.clear();
         state.queue.drain()

@@ -290,7 +290,11 @@ impl Engine {
         condition: impl FnOnce(&AnyQueue) -> Result<(), E>,
     ) -> Result<Option<Remains>, E> {
         let mut topology = vhost.topology.write();
-        cell.kill(condition, |id| topology.remove_queue(id))
+        let remains = cell.kill(condition, |id| topology.remove_queue(id))?;
+        if let Some(at) = remains.as_ref().and_then(|remains| remains.deadline_millis) {
+            self.deadlines.remove(at, cell.serial);
+        }
+        Ok(remains)
     }
 }
 

@@ -101,7 +101,7 @@ impl Connection {
         let vhost = self.open_vhost_handle();
         let queue = vhost.replies.queues.lock().remove(&token);
         let Some(queue) = queue else { return };
-        for locations in queue.retire() {
+        for locations in queue.retire(&self.engine) {
             self.frees.push(locations);
         }
     }

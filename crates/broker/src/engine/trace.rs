@@ -95,7 +95,19 @@ fn begin(route: PublishRoute<'_>, properties: &Properties<'_>) -> TableBuf {
     TableBuf::new()
         .with("exchange_name", Value::LongStr(route.exchange().as_bytes()))
         .with("routing_keys", Value::Array(keys.as_array()))
-        .with("properties", Value::Table(described(properties).as_table()))
+        .with("properties", Value::Table(described_within_depth(properties).as_table()))
+}
+
+/// The properties as a table, without headers that are nested too deep to be nested once more.
+fn described_within_depth(properties: &Properties<'_>) -> TableBuf {
+    let whole = described(properties);
+    let copy = TableBuf::new().with("properties", Value::Table(whole.as_table()));
+    let mut octets = Vec::new();
+    Properties { headers: Some(copy.as_table()), ..Properties::default() }.encode(&mut octets);
+    if Properties::decode(&octets).is_ok() {
+        return whole;
+    }
+    described(&Properties { headers: None, ..*properties })
 }
 
 /// The properties as a table.

@@ -224,10 +224,14 @@ impl AnyQueue {
         }
     }
 
-    /// Puts a consumer under a channel's shared prefetch, which streams do not have.
-    pub fn share_credit(&mut self, slot: ConsumerSlot, credit: &std::sync::Arc<ChannelCredit>) {
-        if let Self::Queue(queue) = self {
-            queue.share_credit(slot, credit);
+    /// Puts a consumer under a channel's shared prefetch; false for a stream, which has none.
+    pub fn share_credit(&mut self, slot: ConsumerSlot, credit: &std::sync::Arc<ChannelCredit>) -> bool {
+        match self {
+            Self::Queue(queue) => {
+                queue.share_credit(slot, credit);
+                true
+            }
+            Self::Stream(_) => false,
         }
     }
 

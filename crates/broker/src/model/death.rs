@@ -4,6 +4,7 @@
 //! was made, every later one sorted by name; the newest comes first, one for each queue and
 //! reason. What else an entry has, a client put there, and it stays.
 
+use indexmap::IndexMap;
 use leveret_wire::{Array, ArrayBuf, Properties, ShortStr, Table, TableBuf, Value};
 
 use super::queue::DeathReason;
@@ -129,16 +130,10 @@ struct Known {
 }
 
 impl Known {
-    fn text(&self, name: &str) -> Option<&[u8]> {
-        match self.fields.as_table().find(name) {
-            Some(Value::LongStr(text)) => Some(text),
-            _ => None,
-        }
-    }
-
     fn is_of(&self, death: &Death<'_>) -> bool {
-        self.text("queue") == Some(death.queue.as_bytes())
-            && self.text("reason") == Some(death.reason.name().as_bytes())
+        let fields = self.fields.as_table();
+        text(fields, "queue") == Some(death.queue.as_bytes())
+            && text(fields, "reason") == Some(death.reason.name().as_bytes())
     }
 
     fn once_more(&self) -> TableBuf {
@@ -149,31 +144,25 @@ impl Known {
 
 /// The entries, one for each queue and reason; one without a count counts as often as it stands there.
 fn grouped(entries: Array<'_>) -> Vec<Known> {
-    let tables = entries.iter().filter_map(|entry| match entry {
-        Value::Table(fields) => Some(Known { fields: TableBuf::from(fields) }),
-        _ => None,
-    });
-    let tables: Vec<_> = tables.collect();
-    let key =
-        |known: &Known| (known.text("queue").map(<[u8]>::to_vec), known.text("reason").map(<[u8]>::to_vec));
-    let mut seen = Vec::new();
-    let mut groups = Vec::new();
-    for known in &tables {
-        if seen.contains(&key(known)) {
-            continue;
-        }
-        seen.push(key(known));
-        let alike = tables.iter().filter(|other| key(other) == key(known)).count();
-        let fields = match known.fields.as_table().find("count") {
-            Some(_) => known.fields.clone(),
-            None => {
-                let count = i64::try_from(alike).expect("a table is far below 2^63 octets");
-                set(known.fields.as_table(), "count", Value::I64(count))
-            }
-        };
-        groups.push(Known { fields });
+    // A client may have put thousands there, so each is looked for by its key.
+    let mut groups: IndexMap<_, (Table<'_>, i64)> = IndexMap::new();
+    for entry in entries.iter() {
+        let Value::Table(fields) = entry else { continue };
+        let key = (text(fields, "queue"), text(fields, "reason"));
+        groups.entry(key).or_insert((fields, 0)).1 += 1;
     }
-    groups
+    let known = groups.into_values().map(|(fields, alike)| match fields.find("count") {
+        Some(_) => Known { fields: TableBuf::from(fields) },
+        None => Known { fields: set(fields, "count", Value::I64(alike)) },
+    });
+    known.collect()
+}
+
+fn text<'a>(fields: Table<'a>, name: &str) -> Option<&'a [u8]> {
+    match fields.find(name) {
+        Some(Value::LongStr(text)) => Some(text),
+        _ => None,
+    }
 }
 
 fn first_death(headers: Table<'_>, death: &Death<'_>, entry: &Entry) -> TableBuf {
@@ -301,5 +290,18 @@ mod tests {
         assert_eq!(entries(&dead), ["q maxlen 1"]);
         let kept = die(&headers, death(DeathReason::MaxLength, "q"));
         assert_eq!(names(kept.as_table()), [CC, "x-death"]);
+    }
+
+    #[test]
+    fn entries_by_the_thousand_are_gone_through_once() {
+        let mut known = ArrayBuf::new();
+        for number in 0..200_000_u32 {
+            let name = number.to_be_bytes();
+            known.push(Value::Table(TableBuf::new().with("queue", Value::LongStr(&name)).as_table()));
+        }
+        let mut headers = TableBuf::new().with("x-death", Value::Array(known.as_array()));
+        headers = die(&headers, death(DeathReason::Expired, "q"));
+        let Some(Value::Array(entries)) = headers.as_table().find(X_DEATH) else { panic!("no x-death") };
+        assert_eq!(entries.iter().count(), 200_001);
     }
 }

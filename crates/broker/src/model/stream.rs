@@ -138,7 +138,7 @@ impl Stream {
     /// When the oldest message is too old, by the monotonic clock.
     pub fn oldest_goes_at(&self, messages: &dyn Messages) -> Option<u64> {
         let age = self.settings.age_millis_max?;
-        self.entries.front().map(|&oldest| messages.arrived_millis(oldest) + age)
+        self.entries.front().map(|&oldest| messages.arrived_millis(oldest).saturating_add(age))
     }
 
     /// Starts a reader; [`Stream::wake`] gives it its first messages.
@@ -332,6 +332,14 @@ mod tests {
         let batch: Vec<_> = (1..4).map(|n| Location::new(n, 0)).collect();
         stream.append(&batch, &Tens, &mut effects);
         assert_eq!(offsets(&effects), [2, 3]);
+    }
+
+    #[test]
+    fn what_may_be_as_old_as_can_be_said_stays() {
+        let settings = StreamSettings { octets_max: None, age_millis_max: Some(u64::MAX / 1000 * 1000) };
+        let (mut stream, mut effects) = (Stream::new(settings), Effects::default());
+        stream.append(&[Location::new(1, 0)], &Tens, &mut effects);
+        assert_eq!((effects.dropped.len(), stream.len()), (0, 1));
     }
 
     #[test]
