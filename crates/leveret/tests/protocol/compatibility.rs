@@ -1,6 +1,13 @@
 //! What `docs/compatibility.md` says and no other file of these tests shows: what is not there, what
 //! is taken and changes nothing on one node, and edges of quorum queues and streams.
 
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
+    process::{Child, ChildStderr, Command, Stdio},
+    sync::Arc,
+};
+
 use futures_lite::future::block_on;
 use leveret::Definitions;
 use leveret_wire::{
@@ -9,8 +16,8 @@ use leveret_wire::{
 };
 
 use crate::support::{
-    Client, Login, Message, Peer, consume, consume_no_ack, declare, declare_exchange, declare_with, get,
-    message, nack, passive, passive_exchange, qos, table,
+    Client, Login, Message, Peer, bind, consume, consume_no_ack, declare, declare_exchange, declare_with,
+    exclusive, get, get_no_ack, message, nack, passive, passive_exchange, qos, table,
 };
 
 const fn text(text: &str) -> Value<'_> {
@@ -210,7 +217,9 @@ fn a_message_may_come_back_twenty_times_unless_it_is_told() {
 
 #[test]
 fn a_negative_delivery_limit_is_none() {
-    let Some(peer) = Peer::leveret("RabbitMQ takes it from 4 on", |builder| builder) else { return };
+    let Some(peer) = Peer::leveret("that it is none is so in RabbitMQ from 4 on", |builder| builder) else {
+        return;
+    };
     let mut client = with_quorum_queue(&peer, Some(Value::I32(-1)));
     for tag in 1..=50 {
         client.send(nack(tag, false, true));
@@ -284,4 +293,71 @@ fn arguments_of_consumers_are_for_their_type_of_queue() {
     } else {
         check("q", "x-stream-offset", text("first"), "rabbit_classic_queue");
     }
+}
+
+#[test]
+fn no_local_holds_nothing_back() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    client.ask(declare("q"), "declare-ok q 0 0");
+    client.ask(basic::Consume { no_local: true, ..consume_no_ack("q", "c") }, "consume-ok c");
+    client.publish(message("", "q", "my own"));
+    client.expect("deliver c 1 /q my own");
+}
+
+/// `leveret serve`, which goes with the test.
+struct Served {
+    child: Child,
+    address: SocketAddr,
+    /// What it says goes there as long as it runs.
+    _stderr: BufReader<ChildStderr>,
+}
+
+impl Served {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary was built");
+        let mut stderr = BufReader::new(child.stderr.take().expect("it was piped"));
+        let mut lines = stderr.by_ref().lines().map_while(Result::ok);
+        let announced = lines.find_map(|line| Some(line.split_once(" listens on ")?.1.to_owned()));
+        let address = announced.expect("it says where it listens").parse().expect("an address");
+        Self { child, address, _stderr: stderr }
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.address, Arc::default())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_command_takes_rabbitmqs_variables_and_switches_the_firehose_on() {
+    if Peer::leveret("it starts a broker of its own", |builder| builder).is_none() {
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--trace", "shop", "--log", "info"]);
+    command.env("RABBITMQ_DEFAULT_USER", "app").env("RABBITMQ_DEFAULT_PASS", "secret");
+    command.env("RABBITMQ_DEFAULT_VHOST", "shop");
+    let served = Served::start(&mut command);
+    let mut guest = served.connect();
+    guest.greet(&Login::default());
+    guest.expect_connection_close(
+        "403 (0/0) ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the \
+         broker logfile.",
+    );
+    let mut client = served.connect();
+    let app = Login { response: b"\0app\0secret".to_vec(), virtual_host: "shop", ..Login::default() };
+    client.log_in(&app);
+    client.open(1);
+    client.ask(exclusive("t"), "declare-ok t 0 0");
+    client.ask(bind("t", "amq.rabbitmq.trace", "publish.#"), "QueueBindOk");
+    client.put(message("", "nowhere", "m"));
+    client.ask(get_no_ack("t"), "get-ok 1 amq.rabbitmq.trace/publish. m left 0");
+    client.close();
 }
