@@ -1,9 +1,11 @@
 //! `cargo xtask tidy`: the repository's rules, as a command and as a test.
 //!
-//! Holds which files are looked at and how a breach is reported; the rules are in `rules`.
+//! Holds which files are looked at and how a breach is reported; the rules of single files are in
+//! `rules`, and that of the page on compatibility in `promises`.
 //! Invariant: what is built, fetched or ignored is never looked at.
 
 mod paths;
+mod promises;
 mod rules;
 
 use std::fs;
@@ -32,7 +34,8 @@ struct Breach {
 pub(crate) fn run() -> Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is in no workspace")?;
     let sources = sources_below(root)?;
-    let breaches: Vec<Breach> = sources.iter().flat_map(rules::breaches_of).collect();
+    let of_files = sources.iter().flat_map(rules::breaches_of);
+    let breaches: Vec<Breach> = of_files.chain(promises::breaches_of(&sources)).collect();
     for Breach { path, line, rule } in &breaches {
         println!("{path}:{line}: {rule}");
     }

@@ -8,6 +8,7 @@
 mod support;
 
 mod alarm;
+mod compatibility;
 mod consumers;
 mod delays;
 mod differential;
