@@ -9,7 +9,7 @@ use leveret_broker::model::{
     exchange::RoutingInput,
     topology::{ExchangeId, QueueId, Topology},
 };
-use leveret_wire::{Table, TableBuf};
+use leveret_wire::{Properties, Table, TableBuf};
 
 /// A virtual host's map whose queues are numbers.
 #[derive(Debug, Default)]
@@ -45,6 +45,13 @@ impl Map {
     /// not kept.
     #[must_use]
     pub fn route(&self, from: ExchangeId, key: &str, headers: Table<'_>) -> usize {
-        self.topology.route(from, RoutingInput { routing_key: key.as_bytes(), headers }).queues.len()
+        let properties = Properties { headers: Some(headers), ..Properties::default() };
+        let input = RoutingInput {
+            routing_key: key.as_bytes(),
+            copies: None,
+            properties: Some(&properties),
+            random: &|| 0,
+        };
+        self.topology.route(from, input).queues.len()
     }
 }

@@ -46,6 +46,8 @@ const PAUSED_LOOK: Duration = Duration::from_secs(1);
 /// How long a peer may take to close its side after ours, and how much is read meanwhile at a time.
 const LINGER_MAX: Duration = Duration::from_secs(5);
 const LINGER_READ_OCTETS: usize = 4 * 1024;
+/// How many further bugs may show themselves while what a connection had is given back.
+const GIVE_BACK_BUGS_MAX: u32 = 100;
 /// A deadline this far away stands for none.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
 
@@ -116,9 +118,20 @@ async fn linger(stream: &TcpStream) {
 /// that had.
 async fn give_back(connection: &mut Connection, clock: Clock) {
     tracing::error!(connection = %connection.peer().name, "a bug in the broker ended this connection");
-    connection.disconnect(clock.now());
-    while !connection.is_finished() {
-        connection.advance(clock.now());
+    let mut bugs = 0;
+    let mut step = |connection: &mut Connection, step: fn(&mut Connection, Now)| {
+        bugs += u32::from(catch_unwind(AssertUnwindSafe(|| step(connection, clock.now()))).is_err());
+        bugs <= GIVE_BACK_BUGS_MAX
+    };
+    step(connection, |connection, now| {
+        connection.abandon();
+        connection.disconnect(now);
+    });
+    while !connection.is_finished()
+        && step(connection, |connection, now| {
+            connection.advance(now);
+        })
+    {
         tokio::task::yield_now().await;
     }
 }

@@ -287,10 +287,11 @@ impl Connection {
         self.undertaker.is_busy() || !self.scratch.dead_letters.is_empty()
     }
 
-    /// Publishes what steps buried, as far as the turn goes; true when some is left.
-    fn bury(&mut self) -> bool {
-        self.has_dead_letters()
-            && self.undertaker.work(&self.engine, &mut self.scratch, self.now, TURN_DEAD_LETTERS_MAX)
+    /// Publishes what steps buried, as far as the turn goes.
+    fn bury(&mut self) {
+        if self.has_dead_letters() {
+            self.undertaker.work(&self.engine, &mut self.scratch, self.now, TURN_DEAD_LETTERS_MAX);
+        }
     }
 
     pub(super) const fn set_now(&mut self, now: Now) {
@@ -416,7 +417,7 @@ impl Connection {
         self.settle_failure();
         self.run_teardowns();
         self.run_frees();
-        let more_dead = self.bury();
+        self.bury();
         self.answers_wait &= self.output.is_full();
         let more_mail = self.read_mail();
         // Copies of what was delivered, where that is wanted.
@@ -428,6 +429,8 @@ impl Connection {
         if self.disconnected {
             self.clear_output();
         }
+        // Reading the mail may bury more.
+        let more_dead = self.has_dead_letters();
         let more_to_settle = self.publishes.is_flushing() || more_dead || self.failure.is_some();
         more_to_settle || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }

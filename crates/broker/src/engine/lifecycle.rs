@@ -4,7 +4,7 @@
 
 use leveret_wire::ReplyCode;
 
-use super::{connection::Connection, teardown::Then};
+use super::{connection::Connection, publish::PublishBatch, queue_cell::Scratch, teardown::Then};
 use crate::{
     Now, Refusal,
     session::{Failure, Phase, Refused},
@@ -93,6 +93,13 @@ impl Connection {
         self.places = None;
         let drop_at = self.now.monotonic_millis + CLOSE_MILLIS_MAX;
         self.drop_at_millis = Some(self.drop_at_millis.map_or(drop_at, |earlier| earlier.min(drop_at)));
+    }
+
+    /// Drops what a bug may have left half done: what was being published, and what a step was to
+    /// lead to. Messages among that may stay in memory.
+    pub fn abandon(&mut self) {
+        self.publishes = PublishBatch::default();
+        self.scratch = Scratch::default();
     }
 
     /// The socket is gone. What the connection had is given back in the turns that follow.

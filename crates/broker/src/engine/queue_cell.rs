@@ -224,6 +224,11 @@ impl QueueCell {
         abandoned && !planted::is(Bug::AutoDeleteForgotten)
     }
 
+    /// Whether it was not deleted.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.state.lock().dead
+    }
+
     pub(super) const fn queue_type(&self) -> QueueType {
         self.declaration.parsed.queue_type
     }
