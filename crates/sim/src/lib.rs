@@ -20,6 +20,7 @@ pub mod run;
 pub mod trace;
 
 mod auditor;
+mod house;
 mod link;
 mod rest;
 mod world;

@@ -9,6 +9,7 @@ use crate::{
     client::{Client, Role},
     counts::Event,
     ensure,
+    house::Housekeeper,
     link::{Link, Step},
     model::{Circumstances, Model},
     plan::Plan,
@@ -21,6 +22,7 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) random: Random,
     pub(crate) now: Now,
+    pub(crate) housekeeper: Housekeeper,
     pub(crate) links: Vec<Link>,
     pub(crate) model: Model,
     pub(crate) trace: Trace,
@@ -32,18 +34,22 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(engine: Arc<Engine>, plan: Plan, random: Random, model: Model, trace: Trace) -> Self {
         let watermark_octets = plan.memory_watermark_octets;
-        Self {
+        let housekeeper = Housekeeper::new(&engine);
+        let mut world = Self {
             engine,
             plan,
             random,
             now: Now { monotonic_millis: 1, wall_millis: 1_700_000_000_000 },
+            housekeeper,
             links: Vec::new(),
             model,
             trace,
             is_stopping: false,
             watermark_octets,
             last_number: 0,
-        }
+        };
+        world.tell_time();
+        world
     }
 
     fn next_number(&mut self) -> u32 {
@@ -75,7 +81,10 @@ impl World {
 
     /// One thing happens somewhere, if there is anything to happen at the place chosen.
     pub(crate) fn step(&mut self, steady: u32) -> Checked {
-        let at = self.random.below(self.links.len());
+        let at = self.random.below(self.links.len() + 1);
+        if at == self.links.len() {
+            return self.keep_house();
+        }
         let mut steps: Vec<Step> = self.links[at].steps().collect();
         if self.links[at].client.number == steady {
             steps.retain(|step| *step != Step::Act);
@@ -84,6 +93,28 @@ impl World {
             Some(step) => self.take(at, step, None),
             None => Ok(()),
         }
+    }
+
+    /// The housekeeper has a turn, if it asked for one.
+    pub(crate) fn keep_house(&mut self) -> Checked {
+        let now_millis = self.now.monotonic_millis;
+        if !self.housekeeper.is_due(now_millis) {
+            return Ok(());
+        }
+        self.trace.step(format_args!("the housekeeper's turn"));
+        if self.housekeeper.is_late(now_millis) {
+            self.model.note(Event::LateHouseTurn);
+        }
+        let was_alarmed = self.engine.is_alarmed();
+        let before = self.engine.queue_count();
+        let more = self.housekeeper.advance(self.now);
+        let deleted = before - self.engine.queue_count();
+        self.model.kept_house(deleted, more)?;
+        self.check_alarm(was_alarmed)
+    }
+
+    fn tell_time(&mut self) {
+        self.model.look_at_clock(self.now.monotonic_millis, self.now.wall_millis);
     }
 
     /// Takes a step; where sizes are open they are drawn, unless one is given.
@@ -253,6 +284,8 @@ impl World {
         self.now.monotonic_millis += millis;
         self.now.wall_millis += millis;
         let now_millis = self.now.monotonic_millis;
+        self.tell_time();
+        self.housekeeper.look_at_clock(now_millis);
         for link in &mut self.links {
             if link.deadline_millis().is_some_and(|at| at <= now_millis) {
                 link.set_due();

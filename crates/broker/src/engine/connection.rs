@@ -259,10 +259,11 @@ impl Connection {
         self.undertaker.is_busy() || !self.scratch.dead_letters.is_empty()
     }
 
-    /// Publishes what steps buried, as far as the turn goes; true when some is left.
-    fn bury(&mut self) -> bool {
-        self.has_dead_letters()
-            && self.undertaker.work(&self.engine, &mut self.scratch, self.now, TURN_DEAD_LETTERS_MAX)
+    /// Publishes what steps buried, as far as the turn goes.
+    fn bury(&mut self) {
+        if self.has_dead_letters() {
+            self.undertaker.work(&self.engine, &mut self.scratch, self.now, TURN_DEAD_LETTERS_MAX);
+        }
     }
 
     pub(super) const fn set_now(&mut self, now: Now) {
@@ -383,7 +384,7 @@ impl Connection {
         self.settle_failure();
         self.run_teardowns();
         self.run_frees();
-        let more_dead = self.bury();
+        self.bury();
         self.answers_wait &= self.output.is_full();
         let more_mail = self.read_mail();
         // Before it may be blocked, which would excuse the silence until now.
@@ -393,7 +394,9 @@ impl Connection {
         if self.disconnected {
             self.clear_output();
         }
-        let more_to_settle = self.publishes.is_flushing() || more_dead || self.failure.is_some();
+        // Reading the mail may bury more.
+        let more_to_settle =
+            self.publishes.is_flushing() || self.has_dead_letters() || self.failure.is_some();
         more_to_settle || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }
 }

@@ -218,6 +218,11 @@ impl QueueCell {
         abandoned && !planted::is(Bug::AutoDeleteForgotten)
     }
 
+    /// Whether it was not deleted.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.state.lock().dead
+    }
+
     /// Whether one consumer at a time is given messages.
     pub(super) const fn has_single_active_consumer(&self) -> bool {
         self.declaration.parsed.settings.single_active_consumer

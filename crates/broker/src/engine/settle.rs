@@ -65,7 +65,8 @@ impl Connection {
     pub(super) fn discard_taken(&mut self, channel: u16, mut taken: Vec<Delivery>) {
         for delivery in taken.drain(..) {
             let queue = &self.sources.of(delivery.source).queue;
-            if queue.declaration.parsed.dead_letter.is_some() {
+            // What a queue that is gone handed out goes nowhere.
+            if queue.declaration.parsed.dead_letter.is_some() && queue.is_alive() {
                 let (queue, location) = (Arc::clone(queue), delivery.location);
                 let reason = DeathReason::Rejected;
                 self.scratch.dead_letters.push_back(DeadLetter { queue, location, reason });

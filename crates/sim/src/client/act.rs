@@ -107,8 +107,18 @@ impl Client {
                 key = self.key(plan);
             }
             let octets = self.random.size(plan.body_octets_max);
-            self.publish(number, &exchange, &key, mandatory, octets);
+            let expiration = self.random.percent(plan.expiration_percent).then(|| self.life());
+            let priority = self.random.percent(plan.priority_percent).then(|| self.priority());
+            self.publish_as(number, (&exchange, &key), mandatory, octets, (expiration, priority));
         }
+    }
+
+    fn life(&mut self) -> &'static str {
+        *self.random.pick::<&str>(&["0", "1", "20", "150", "600", "5000"])
+    }
+
+    fn priority(&mut self) -> u8 {
+        *self.random.pick(&[0, 1, 2, 5, 9, 200])
     }
 
     /// An exchange and a key that may lead somewhere.
@@ -140,6 +150,17 @@ impl Client {
         mandatory: bool,
         octets: usize,
     ) {
+        self.publish_as(number, (exchange, routing_key), mandatory, octets, (None, None));
+    }
+
+    fn publish_as(
+        &mut self,
+        number: u16,
+        (exchange, routing_key): (&str, &str),
+        mandatory: bool,
+        octets: usize,
+        (expiration, priority): (Option<&str>, Option<u8>),
+    ) {
         self.messages += 1;
         let id = u64::from(self.number) << 32 | u64::from(self.messages);
         let (exchange, routing_key) = (ShortStr::from(exchange), ShortStr::from(routing_key));
@@ -149,6 +170,8 @@ impl Client {
         let properties = Properties {
             timestamp: Some(id),
             headers: headers.as_ref().map(TableBuf::as_table),
+            expiration: expiration.map(ShortStr::from),
+            priority,
             delivery_mode: self.random.percent(40).then_some(2),
             user_id: self.random.percent(10).then_some("guest".into()),
             ..Properties::default()

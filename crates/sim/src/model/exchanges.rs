@@ -271,10 +271,12 @@ impl Model {
     }
 
     pub(super) fn add_binding(&mut self, binding: Binding) {
+        self.topology_changes += 1;
         self.exchanges.bind(binding);
     }
 
     pub(super) fn remove_binding(&mut self, unwanted: &Binding) {
+        self.topology_changes += 1;
         let deleted = self.exchanges.unbind(|binding| binding == unwanted);
         self.note_deleted_exchanges(deleted);
     }

@@ -7,7 +7,7 @@
 
 use leveret_broker::model::consumer::DELIVERY_WINDOW;
 
-use super::{ConsumerKey, Message, Model, QueueKey};
+use super::{ConsumerKey, Message, Model, QueueKey, queue::Active};
 
 /// From so many to so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,7 +38,8 @@ pub(super) fn window_share(message: &Message) -> u64 {
     let octets = message.exchange.len()
         + message.routing_key.len()
         + message.property_octets.len()
-        + message.body.len();
+        + message.body.len()
+        + message.history.octets_max();
     ((octets as u64 + FRAMES_OCTETS_MAX) / 1024 + 1).next_power_of_two()
 }
 
@@ -49,6 +50,10 @@ impl Model {
     /// How many messages the consumer may have been handed beyond those heard.
     pub(super) fn credit(&self, key: ConsumerKey) -> Range {
         let consumer = &self.consumers[&key];
+        let active = self.queue(consumer.queue).active;
+        if active != Active::Nobody && !matches!(active, Active::Known(one) if one == key) {
+            return Range { min: 0, max: if active == Active::Open { AHEAD_MAX } else { 0 } };
+        }
         if consumer.going {
             return Range { min: 0, max: AHEAD_MAX };
         }

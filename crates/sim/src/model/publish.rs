@@ -7,6 +7,7 @@ use leveret_wire::{Properties, ReplyCode, Table, method::basic};
 use super::{
     ChannelKey, ConnectionKey, Destinations, Message, Model, Shared,
     connection::{Begun, HeldPublish, Landing, MayHave, Mode},
+    death::{Heard, History},
     limits::Taken,
     turn::Turn,
     verdict::{Outcome, Verdict},
@@ -27,6 +28,7 @@ impl Model {
             routing_key: begun.routing_key,
             property_octets,
             body: begun.body,
+            history: History::default(),
         });
         let mandatory = begun.mandatory;
         if let Mode::Transaction { publishes, .. } = &mut self.channel_mut(key).mode {
@@ -53,7 +55,6 @@ impl Model {
             (!self.exchanges.exists(exchange), ReplyCode::NotFound),
             (self.exchanges.is_internal(exchange), ReplyCode::AccessRefused),
             (wrong_user || unknown_mode, ReplyCode::PreconditionFailed),
-            (properties.expiration.is_some(), ReplyCode::NotImplemented),
         ])
     }
 
@@ -88,7 +89,7 @@ impl Model {
         landing
     }
 
-    fn destinations(&self, message: &Message) -> Destinations {
+    pub(super) fn destinations(&self, message: &Message) -> Destinations {
         let properties = Properties::decode(&message.property_octets).unwrap_or_default();
         let headers = properties.headers.unwrap_or(Table::EMPTY);
         let exchange = std::str::from_utf8(&message.exchange).unwrap_or_default();
@@ -117,7 +118,9 @@ impl Model {
         let Some((_, message)) = at.and_then(|at| returns.remove(at)) else {
             return Err(Violation::new(format!("a message came back on channel {} for no reason", key.1)));
         };
-        check_content(&message, back.exchange.as_bytes(), back.routing_key.as_bytes(), content)
+        let heard = Heard::of(&content.property_octets)?;
+        check_content(&message, back.exchange.as_bytes(), back.routing_key.as_bytes(), content)?;
+        message.check_properties(&content.property_octets, &heard, 0)
     }
 
     /// A batch was so large that it may reach its queues in the turns to come: any queue may
@@ -155,7 +158,6 @@ pub(super) fn check_content(
     let id = message.id;
     ensure!(exchange == message.exchange, "message {id} came by another exchange");
     ensure!(routing_key == message.routing_key, "message {id} came with another routing key");
-    ensure!(content.property_octets == message.property_octets, "message {id} came with other properties");
     ensure!(content.body == message.body, "message {id} came with another body");
     Ok(())
 }

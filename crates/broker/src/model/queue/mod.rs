@@ -96,6 +96,15 @@ pub trait Messages {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InExclusiveUse;
 
+/// Whether a message that becomes the first one may have been there for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heads {
+    /// They all just came, and even one without any time is given its chance.
+    New,
+    /// Its time may be over.
+    Lived,
+}
+
 /// A queue.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -235,7 +244,7 @@ impl Queue {
             self.enqueue_or_reject(batch, messages, effects);
         } else {
             self.add(batch, messages);
-            self.dispatch(messages, effects);
+            self.dispatch(Heads::New, messages, effects);
         }
         // What has no time at all was given its chance above.
         self.expire(messages, effects);
@@ -276,7 +285,7 @@ impl Queue {
                 continue;
             }
             self.add(&[location], messages);
-            self.dispatch(messages, effects);
+            self.dispatch(Heads::New, messages, effects);
         }
     }
 
@@ -309,7 +318,7 @@ impl Queue {
 
     /// Hands ready messages to the consumers of the round, one each in turn, while any of them
     /// has credit. A consumer that is alone is given all that it can take at once.
-    fn dispatch(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+    fn dispatch(&mut self, heads: Heads, messages: &dyn Messages, effects: &mut Effects) {
         while let Some(slot) = self.round.front() {
             let ready = u32::try_from(self.ready()).unwrap_or(u32::MAX);
             if ready == 0 {
@@ -322,7 +331,7 @@ impl Queue {
                 self.round.pop_front();
                 continue;
             }
-            self.assign(slot, granted, messages, effects);
+            self.assign(slot, granted, heads, messages, effects);
             if !planted::is(Bug::NoRoundRobin) {
                 self.round.rotate();
             }
@@ -331,14 +340,25 @@ impl Queue {
     }
 
     /// Hands over what was granted, as far as the consumer's window goes.
-    fn assign(&mut self, slot: ConsumerSlot, granted: u32, messages: &dyn Messages, effects: &mut Effects) {
+    fn assign(
+        &mut self,
+        slot: ConsumerSlot,
+        granted: u32,
+        heads: Heads,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
         effects.assigned.reserve(granted as usize);
         let mut count = 0;
         while count < granted && self.consumers[slot].has_window() {
-            let (location, position) = self.pop(messages).expect("credit was reserved for ready messages");
+            // What the messages before it hid may be past its time and gone.
+            let Some((location, position)) = self.pop(messages) else { break };
             let window = self.consumers[slot].hand_over(location.size_kibibytes());
             effects.assigned.push(Assignment { consumer: slot, location, position, window });
             count += 1;
+            if heads == Heads::Lived {
+                self.expire(messages, effects);
+            }
         }
         self.consumers[slot].give_back(granted - count);
         self.delivered += u64::from(count);
@@ -403,8 +423,7 @@ impl Queue {
             consumer.in_round = true;
             self.round.push(slot, consumer.settings().priority);
         }
-        self.expire(messages, effects);
-        self.dispatch(messages, effects);
+        self.go_on(messages, effects);
     }
 
     /// A part of the consumer's window came back.
@@ -503,7 +522,7 @@ impl Queue {
 
     fn go_on(&mut self, messages: &dyn Messages, effects: &mut Effects) {
         self.expire(messages, effects);
-        self.dispatch(messages, effects);
+        self.dispatch(Heads::Lived, messages, effects);
     }
 
     /// Takes the first message for `basic.get`.
@@ -513,6 +532,7 @@ impl Queue {
         let (location, position) = self.pop(messages)?;
         self.delivered += 1;
         self.unacked += u64::from(!no_ack);
+        self.expire(messages, effects);
         Some(Taken { location, position, remaining: self.ready() })
     }
 
