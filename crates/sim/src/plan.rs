@@ -353,7 +353,9 @@ fn add_order(random: &mut Random, shape: &mut QueueShape) {
 /// Some queues are quorum queues, which have no priorities and no overflow to a grave.
 fn add_type(random: &mut Random, shape: &mut QueueShape, percent: u64) {
     let arguments = shape.arguments.as_table();
+    // Nobody may fetch from a quorum queue with one active consumer, so nobody could clear it up.
     let is_odd = arguments.find("x-max-priority").is_some()
+        || arguments.find("x-single-active-consumer").is_some()
         || arguments.find("x-overflow") == Some(Value::LongStr(b"reject-publish-dlx"));
     if is_odd || !random.percent(percent) {
         return;

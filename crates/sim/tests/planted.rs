@@ -55,4 +55,20 @@ planted! {
     a_rollback_that_keeps_publishes: RollbackKeepsPublishes;
     an_alarm_that_forgets_who_waits: AlarmForgetsWaiting;
     no_round_robin: NoRoundRobin;
+    an_expired_message_fetched: ExpiredFetched;
+    a_deadline_not_told: DeadlineNotTold;
+    a_requeue_that_renews_life: RequeueRenewsLife;
+    a_dead_letter_lost: DeadLetterLost;
+    a_dead_letter_twice: DeadLetterTwice;
+    a_death_not_counted: DeathNotCounted;
+    a_cycle_forgotten: CycleForgotten;
+    a_drop_from_the_head_without_a_letter: DropHeadWithoutLetter;
+    a_returned_message_before_a_higher_priority: ReturnedBeforePriority;
+    a_passive_consumer_served: PassiveConsumerServed;
+    a_succession_forgotten: SuccessionForgotten;
+    a_delivery_limit_off_by_one: DeliveryLimitOffByOne;
+    a_used_queue_that_expires: UsedQueueExpires;
+    an_expiry_not_renewed_by_get: ExpiryNotRenewedByGet;
+    a_consumer_priority_ignored: ConsumerPriorityIgnored;
+    dead_letters_that_wait: DeadLettersWait;
 }

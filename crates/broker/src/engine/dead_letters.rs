@@ -20,6 +20,7 @@ use crate::{
         death::{self, Death},
         queue::DeathReason,
     },
+    planted::{self, Bug},
 };
 
 /// Dead letters taken up at a time.
@@ -72,6 +73,9 @@ impl Undertaker {
                 }
                 let Some(letter) = scratch.dead_letters.pop_front() else { break };
                 self.publish(engine, &letter, now);
+                if planted::is(Bug::DeadLetterTwice) {
+                    self.publish(engine, &letter, now);
+                }
                 self.buried.push(letter.location);
                 budget = budget.saturating_sub(1);
             }
@@ -125,7 +129,7 @@ impl Undertaker {
 /// The route without queues that the message came through before, if nobody refused it on the way.
 fn without_cycles(mut route: QueueRoute, headers: Table<'_>) -> QueueRoute {
     route.queues.retain(|queue| {
-        let is_cycle = death::is_cycle(headers, &queue.name);
+        let is_cycle = death::is_cycle(headers, &queue.name) && !planted::is(Bug::CycleForgotten);
         if is_cycle {
             tracing::warn!(
                 queue = &*queue.name,
@@ -140,6 +144,9 @@ fn without_cycles(mut route: QueueRoute, headers: Table<'_>) -> QueueRoute {
 impl Scratch {
     /// Notes what a step on that queue buried.
     pub(super) fn note_dead(&mut self, queue: &Arc<QueueCell>) {
+        if planted::is(Bug::DeadLetterLost) && self.effects.dead.len() > 1 {
+            self.effects.dropped.extend(self.effects.dead.pop().map(|(location, _)| location));
+        }
         let letters = self.effects.dead.drain(..).map(|(location, reason)| DeadLetter {
             queue: Arc::clone(queue),
             location,

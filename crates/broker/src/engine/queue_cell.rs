@@ -144,7 +144,8 @@ impl QueueCell {
         let Some(at) = state.queue.next_deadline_millis(lookup) else { return };
         if state.deadline_millis.is_none_or(|known| at < known) {
             state.deadline_millis = Some(at);
-            scratch.wakes_house |= lookup.engine.deadlines.add(at, self.serial, Weak::clone(&self.this));
+            let is_earliest = lookup.engine.deadlines.add(at, self.serial, Weak::clone(&self.this));
+            scratch.wakes_house |= is_earliest && !planted::is(Bug::DeadlineNotTold);
         }
     }
 
@@ -327,6 +328,9 @@ impl Messages for Lookup<'_> {
     }
 
     fn arrived_millis(&self, location: Location) -> u64 {
+        if planted::is(Bug::RequeueRenewsLife) && location.redelivered() {
+            return self.now.monotonic_millis;
+        }
         self.look(location, |record| record.arrived_millis)
     }
 

@@ -82,6 +82,8 @@ impl Connection {
         let cell = QueueCell::new(self.engine.next_id(), &name, vhost_link, declaration, self.now);
         cell.place(topology.add_queue(&name, Arc::clone(&cell)));
         drop(topology);
+        // The housekeeper is told of one that nobody may ever use.
+        cell.step(&self.engine, &mut self.scratch, |_, _, _| ());
         if exclusive {
             self.exclusive.insert(cell.serial, Arc::clone(&cell));
         }

@@ -115,6 +115,7 @@ impl Model {
         if state.terms.single_active && state.active == Active::Nobody {
             state.active = Active::Known(new);
         }
+        self.may_expire(queue);
     }
 
     pub(super) fn cancel(
@@ -140,6 +141,7 @@ impl Model {
             return;
         }
         let was_handed = self.credit(key).max > 0;
+        self.may_expire(self.consumers[&key].queue);
         let elsewhere = self.hidden_elsewhere(self.consumers[&key].queue, key);
         let Some(consumer) = self.consumers.remove(&key) else { return };
         let Some(queue) = self.queues.get_mut(&consumer.queue) else { return };

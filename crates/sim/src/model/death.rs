@@ -3,7 +3,10 @@
 //! Invariant: the history of a message in the model is the one that the header of every copy of
 //! it has to have, but for times that only a range is known of.
 
-use std::hash::{DefaultHasher, Hasher as _};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hasher as _},
+};
 
 use leveret_wire::{ArrayBuf, Properties, Table, TableBuf, Value};
 
@@ -151,6 +154,8 @@ fn digest<'a>(deaths: impl Iterator<Item = (&'a [u8], &'a [u8], i64)>) -> u64 {
 pub(super) struct Heard {
     pub(super) name: Name,
     times: Vec<u64>,
+    /// How it died, for people.
+    deaths: String,
     /// `x-delivery-count`.
     pub(super) returns: Option<u64>,
 }
@@ -171,9 +176,21 @@ impl Heard {
         let returns = headers.find("x-delivery-count").and_then(Value::as_integer);
         Ok(Self {
             name: Name { id, history },
+            deaths: entries.iter().map(described).collect(),
             times: entries.iter().map(|(.., time)| *time).collect(),
             returns: returns.and_then(|returns| u64::try_from(returns).ok()),
         })
+    }
+}
+
+fn described((queue, reason, count, _): &(&[u8], &[u8], i64, u64)) -> String {
+    let [queue, reason] = [queue, reason].map(|text| String::from_utf8_lossy(text));
+    format!(", {reason} in '{queue}' ({count})")
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {}{}", self.name.id, self.deaths)
     }
 }
 

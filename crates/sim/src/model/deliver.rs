@@ -68,7 +68,7 @@ impl Model {
         }
         let name = self.queue(queue).name.clone();
         let Some((position, mut waiting)) = self.queue_mut(queue).take(heard.name) else {
-            return Err(Violation::new(format!("message {id} went out and does not wait in '{name}'")));
+            return Err(Violation::new(format!("{heard} went out and does not wait in '{name}'")));
         };
         ensure!(
             waiting.redelivered.is_none_or(|wanted| wanted == redelivered),
@@ -117,7 +117,7 @@ impl Model {
         let Some((_, waiting)) = self.queue(queue).find(name) else { return Ok(()) };
         let connection = self.connection(self.consumers[&consumer].channel.0);
         // What just came goes to a consumer even if it has no time at all.
-        let just_came = waiting.fresh && waiting.since > connection.drained_turn || waiting.unordered;
+        let just_came = waiting.came > connection.drained_turn || waiting.unordered;
         ensure!(
             just_came || !waiting.is_over(connection.drained_millis),
             "message {} of '{}' was delivered after its time",

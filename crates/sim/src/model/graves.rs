@@ -101,6 +101,7 @@ impl Model {
             queue.doubt_order_of(others);
             if !queue.limits.is_none() {
                 queue.doubt_all();
+                self.open_letters_of_all(key, Reason::MaxLength);
             }
         }
         let arrival = Arrival {

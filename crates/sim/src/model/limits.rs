@@ -34,7 +34,8 @@ impl Model {
 
     /// A queue is offered a new message that comes in that way.
     pub(super) fn offer_as(&mut self, key: QueueKey, message: &Shared, arrival: Arrival) -> Taken {
-        self.expire(key);
+        self.expire_once_more(key);
+        self.queue_mut(key).offered_turn = self.turns;
         let taken = self.has_room(key, message.body.len() as u64);
         if taken == Taken::No {
             self.counts.note(Event::RefusedPublish);

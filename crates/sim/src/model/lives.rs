@@ -8,7 +8,7 @@ use super::{
     ConnectionKey, Model, Name, QueueKey,
     death::Reason,
     hidden::Range,
-    queue::{Active, Waiting},
+    queue::{Active, Overflow, Waiting},
 };
 use crate::{Checked, counts::Event, ensure};
 
@@ -43,10 +43,28 @@ impl Model {
 
     /// A step on the queue may have come.
     pub(super) fn may_expire(&mut self, key: QueueKey) {
-        if self.queue(key).dead || !self.queue(key).has_mortals() {
+        if self.queues.get(&key).is_none_or(|queue| queue.dead || !queue.has_mortals()) {
             return;
         }
         let over = self.over(key, self.hidden(key), false);
+        self.bury_expired(key, over);
+    }
+
+    /// A step on a queue that may be one with those before it: what came to stand first since then
+    /// may have gone for its length, though its time is over too.
+    pub(super) fn expire_once_more(&mut self, key: QueueKey) {
+        let queue = self.queue(key);
+        let drops = !queue.limits.is_none() && queue.limits.overflow == Overflow::DropHead;
+        if !drops || queue.offered_turn != self.turns || queue.terms.grave.is_none() {
+            return self.expire(key);
+        }
+        let mut over = self.over(key, self.hidden(key), true);
+        for name in std::mem::take(&mut over.surely) {
+            let Some((_, waiting)) = self.queue_mut(key).take(name) else { continue };
+            self.counts.note(Event::Expired);
+            self.open_letters(key, &waiting.message, Reason::Expired);
+            self.open_letters(key, &waiting.message, Reason::MaxLength);
+        }
         self.bury_expired(key, over);
     }
 

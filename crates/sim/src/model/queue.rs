@@ -53,6 +53,8 @@ pub(super) struct Waiting {
     pub(super) since: u64,
     /// It never was anywhere else.
     pub(super) fresh: bool,
+    /// The turn in which it came, if nobody had it since.
+    pub(super) came: u64,
     /// Where it stands among other publishers' messages is open.
     pub(super) unordered: bool,
     /// Its time is over, and a step that nobody heard of may have taken it out.
@@ -145,6 +147,8 @@ pub(super) struct Queue {
     open: u64,
     mortal: u64,
     unordered: u64,
+    /// The turn in which it was last offered a message.
+    pub(super) offered_turn: u64,
     /// How often something cast doubt on what is here.
     doubts: u64,
     next_position: Position,
@@ -210,6 +214,7 @@ impl Queue {
             unsure: arrival.unsure,
             since: arrival.turn,
             fresh: true,
+            came: arrival.turn,
             unordered: arrival.unordered,
             limbo: false,
             arrived_millis: arrival.arrived_millis,

@@ -83,6 +83,10 @@ impl Model {
                 Outcome::Requeued => {}
             }
         }
+        // Whoever has credit again is given what there is, but for what is past its time.
+        for held in &settled {
+            self.may_expire(held.queue);
+        }
     }
 
     fn give_back_credit(&mut self, key: ChannelKey, held: &Held) {
@@ -134,6 +138,7 @@ impl Model {
             unsure: unsure || may_die,
             since: turn,
             fresh: false,
+            came: 0,
             returns: returns.map(|returns| returns + 1),
             ..held.waiting.clone()
         };

@@ -183,7 +183,8 @@ impl Queue {
     }
 
     fn expires_at(&self) -> Option<u64> {
-        let life = self.settings.expires_millis.filter(|_| self.consumers.is_empty())?;
+        let unused = self.consumers.is_empty() || planted::is(Bug::UsedQueueExpires);
+        let life = self.settings.expires_millis.filter(|_| unused)?;
         Some(self.last_used_millis + life)
     }
 
@@ -306,6 +307,10 @@ impl Queue {
             || self.settings.octets_max.is_some_and(|max| self.ready_octets > max)
         {
             let Some((location, _)) = self.pop(messages) else { return };
+            if planted::is(Bug::DropHeadWithoutLetter) {
+                effects.dropped.push(location);
+                continue;
+            }
             self.bury(location, DeathReason::MaxLength, effects);
         }
     }
@@ -408,6 +413,7 @@ impl Queue {
     /// Lets another consumer become the active one if there is none.
     pub fn succeed(&mut self, messages: &dyn Messages, effects: &mut Effects) {
         if self.active.is_none()
+            && !planted::is(Bug::SuccessionForgotten)
             && let Some(next) = self.succession.front()
         {
             self.active = Some(next);
@@ -417,11 +423,14 @@ impl Queue {
 
     /// The consumer may have credit again, or is new.
     pub fn wake(&mut self, slot: ConsumerSlot, messages: &dyn Messages, effects: &mut Effects) {
-        let may_be_given = !self.settings.single_active_consumer || self.active == Some(slot);
+        let may_be_given = !self.settings.single_active_consumer
+            || self.active == Some(slot)
+            || planted::is(Bug::PassiveConsumerServed);
         let consumer = &mut self.consumers[slot];
         if may_be_given && !consumer.in_round {
             consumer.in_round = true;
-            self.round.push(slot, consumer.settings().priority);
+            let ignored = planted::is(Bug::ConsumerPriorityIgnored);
+            self.round.push(slot, if ignored { 0 } else { consumer.settings().priority });
         }
         self.go_on(messages, effects);
     }
@@ -470,7 +479,8 @@ impl Queue {
         let count = u32::try_from(deliveries.len()).expect("fewer than 2^32 deliveries");
         self.forget_unacked(count.into());
         for (position, location) in deliveries {
-            if self.settings.returns_max.is_some_and(|max| position.returns() >= max) {
+            let spare = u32::from(planted::is(Bug::DeliveryLimitOffByOne));
+            if self.settings.returns_max.is_some_and(|max| position.returns() >= max.saturating_add(spare)) {
                 self.bury(location, DeathReason::DeliveryLimit, effects);
             } else {
                 self.put_back_one(position, location, true, messages);
@@ -527,8 +537,12 @@ impl Queue {
 
     /// Takes the first message for `basic.get`.
     pub fn take(&mut self, no_ack: bool, messages: &dyn Messages, effects: &mut Effects) -> Option<Taken> {
-        self.touch(messages.now_millis());
-        self.expire(messages, effects);
+        if !planted::is(Bug::ExpiryNotRenewedByGet) {
+            self.touch(messages.now_millis());
+        }
+        if !planted::is(Bug::ExpiredFetched) {
+            self.expire(messages, effects);
+        }
         let (location, position) = self.pop(messages)?;
         self.delivered += 1;
         self.unacked += u64::from(!no_ack);

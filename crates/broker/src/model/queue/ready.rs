@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::Location;
+use crate::{
+    Location,
+    planted::{self, Bug},
+};
 
 /// Messages that an empty band keeps room for.
 const IDLE_MESSAGES_MAX: usize = 4096;
@@ -118,7 +121,10 @@ impl Ready {
     pub(super) fn pop(&mut self) -> Option<(Location, Position)> {
         let band = self.first_fresh_band();
         if let Some(entry) = self.returned.first_entry()
-            && band.is_none_or(|band| self.counts_returns || entry.key().band() <= band)
+            && band.is_none_or(|band| {
+                let any = self.counts_returns || planted::is(Bug::ReturnedBeforePriority);
+                any || entry.key().band() <= band
+            })
         {
             let (position, location) = entry.remove_entry();
             return Some((location, position));
