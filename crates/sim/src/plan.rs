@@ -129,7 +129,9 @@ impl Focus {
                 (1, Act::Purge),
                 (1, Act::Settle),
             ],
-            Self::Order => &[(3, Act::Consume), (4, Act::Cancel), (3, Act::Get), (2, Act::Requeue), (2, Act::Publish)],
+            Self::Order => {
+                &[(3, Act::Consume), (4, Act::Cancel), (3, Act::Get), (2, Act::Requeue), (2, Act::Publish)]
+            }
             Self::Memory => &[(2, Act::Burst), (4, Act::Settle), (2, Act::SettleMany), (2, Act::Consume)],
         }
     }
@@ -218,7 +220,11 @@ impl Plan {
             floods,
             has_publishers: random.percent(50) || focus == Focus::Memory,
             likings: likings(random, focus),
-            expiration_percent: if focus == Focus::Lives { *random.pick(&[0, 20, 60]) } else { *random.pick(&[0, 0, 5]) },
+            expiration_percent: if focus == Focus::Lives {
+                *random.pick(&[0, 20, 60])
+            } else {
+                *random.pick(&[0, 0, 5])
+            },
             priority_percent: if focus == Focus::Order { 60 } else { *random.pick(&[0, 10, 30]) },
             queues: queue_shapes(random, focus, floods),
             exchanges: (0..2 + random.below(4)).map(|_| exchange_shape(random)).collect(),

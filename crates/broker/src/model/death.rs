@@ -144,7 +144,11 @@ impl Known {
 
     fn once_more(&self) -> TableBuf {
         let count = self.fields.as_table().find("count").and_then(Value::as_integer).unwrap_or(0);
-        set(self.fields.as_table(), "count", Value::I64(count.saturating_add(i64::from(!planted::is(Bug::DeathNotCounted)))))
+        set(
+            self.fields.as_table(),
+            "count",
+            Value::I64(count.saturating_add(i64::from(!planted::is(Bug::DeathNotCounted)))),
+        )
     }
 }
 

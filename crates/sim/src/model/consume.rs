@@ -142,7 +142,11 @@ impl Model {
         }
         let was_handed = self.credit(key).max > 0;
         self.may_expire(self.consumers[&key].queue);
-        let elsewhere = self.hidden_elsewhere(self.consumers[&key].queue, key);
+        let mut elsewhere = self.hidden_elsewhere(self.consumers[&key].queue, key);
+        if self.holds_deliveries(key) {
+            // They may come back in the same go, and stood before what comes back here.
+            elsewhere.max = u64::MAX;
+        }
         let Some(consumer) = self.consumers.remove(&key) else { return };
         let Some(queue) = self.queues.get_mut(&consumer.queue) else { return };
         queue.consumers.remove(&key);
@@ -166,6 +170,13 @@ impl Model {
             self.counts.note(Event::QueueAutoDelete);
             self.remove_queue(consumer.queue);
         }
+    }
+
+    /// Whether the consumer's channel has deliveries of its queue.
+    fn holds_deliveries(&self, key: ConsumerKey) -> bool {
+        let consumer = &self.consumers[&key];
+        let channel = self.channels.get(&consumer.channel);
+        channel.is_some_and(|channel| channel.unacked.values().any(|held| held.queue == consumer.queue))
     }
 
     /// The broker says that a consumer's queue is gone.

@@ -65,7 +65,11 @@ impl History {
 
     /// Tells messages apart that were one when they were published.
     pub(super) fn digest(&self) -> u64 {
-        digest(self.deaths.iter().map(|death| (death.queue.as_bytes(), death.reason.text().as_bytes(), death.count)))
+        digest(
+            self.deaths
+                .iter()
+                .map(|death| (death.queue.as_bytes(), death.reason.text().as_bytes(), death.count)),
+        )
     }
 
     /// Octets at most that it costs in the message.

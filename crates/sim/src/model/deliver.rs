@@ -107,7 +107,11 @@ impl Model {
             state.active = Active::Known(consumer);
         }
         let passive = state.active != Active::Nobody && state.active != Active::Known(consumer);
-        ensure!(!passive || state.dead, "a consumer of '{}' got a message that is not the active one", state.name);
+        ensure!(
+            !passive || state.dead,
+            "a consumer of '{}' got a message that is not the active one",
+            state.name
+        );
         Ok(())
     }
 
@@ -187,7 +191,9 @@ impl Model {
         let passed = self
             .queue(queue)
             .before(position)
-            .filter(|other| !other.is_open() && (other.fresh && !has_priorities || other.since <= drained_turn))
+            .filter(|other| {
+                !other.is_open() && (other.fresh && !has_priorities || other.since <= drained_turn)
+            })
             .filter(|other| is_ordered(other, waiting))
             .take(usize::try_from(elsewhere).unwrap_or(usize::MAX) + 1)
             .count() as u64;
@@ -205,9 +211,9 @@ impl Model {
         if named.queue.is_none() || named.locked {
             return self.outcome(turn, key.1, (60, 70), Some((60, 71)), verdict).map(drop);
         }
-        let single = named.queue.is_some_and(|queue| {
-            self.queue(queue).terms.is_quorum && self.queue(queue).terms.single_active
-        });
+        let single = named
+            .queue
+            .is_some_and(|queue| self.queue(queue).terms.is_quorum && self.queue(queue).terms.single_active);
         if single {
             let verdict = Verdict::refused(ReplyCode::ResourceLocked);
             return self.outcome(turn, key.1, (60, 70), Some((60, 71)), verdict).map(drop);
@@ -256,7 +262,8 @@ impl Model {
             before.is_none_or(|before| before <= hidden.max),
             "message {id} was fetched before {before:?} messages that stand before it"
         );
-        let late = self.queue(queue).find(heard.name).is_some_and(|(_, waiting)| waiting.is_over(self.now_millis));
+        let late =
+            self.queue(queue).find(heard.name).is_some_and(|(_, waiting)| waiting.is_over(self.now_millis));
         ensure!(!late, "message {id} of '{}' was fetched after its time", self.queue(queue).name);
         let (position, waiting) = self.leaves(queue, &heard, ok.redelivered)?;
         check_content(&waiting.message, ok.exchange.as_bytes(), ok.routing_key.as_bytes(), content)?;

@@ -87,9 +87,8 @@ impl Model {
     }
 
     fn land_letter_in(&mut self, key: QueueKey, message: &Shared, source: Source) {
-        let others = |waiting: &Waiting| {
-            waiting.source.is_some_and(|other| other.generation == source.generation)
-        };
+        let others =
+            |waiting: &Waiting| waiting.source.is_some_and(|other| other.generation == source.generation);
         let queue = self.queue_mut(key);
         let unordered =
             queue.last_source.is_some_and(|last| last.generation == source.generation && last != source)

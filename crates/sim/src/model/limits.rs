@@ -44,9 +44,11 @@ impl Model {
         }
         self.counts.note(Event::Routed);
         let name = message.name();
-        if self.queue(key).find(name).is_some() {
-            // It was there perhaps, and is there surely.
-            self.queue_mut(key).take(name);
+        let mut arrival = arrival;
+        if let Some((_, before)) = self.queue_mut(key).take(name) {
+            // It was there perhaps, since then or since now, and is there surely.
+            arrival.unordered = true;
+            arrival.arrived_millis.0 = before.arrived_millis.0;
         }
         let unsure = arrival.unsure || taken == Taken::Unsure;
         self.queue_mut(key).append(Shared::clone(message), Arrival { unsure, ..arrival });
@@ -126,8 +128,7 @@ impl Model {
         } else {
             queue.hands_out_in_order() && queue.terms.priority_max == 0
         };
-        (sure && hidden.min == hidden.max && in_order)
-            .then_some(hidden.max)
+        (sure && hidden.min == hidden.max && in_order).then_some(hidden.max)
     }
 
     fn drops_head(&self, key: QueueKey) -> bool {

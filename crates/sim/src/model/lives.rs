@@ -54,9 +54,11 @@ impl Model {
     /// may have gone for its length, though its time is over too.
     pub(super) fn expire_once_more(&mut self, key: QueueKey) {
         let queue = self.queue(key);
-        let drops = !queue.limits.is_none() && queue.limits.overflow == Overflow::DropHead;
-        if !drops || queue.offered_turn != self.turns || queue.terms.grave.is_none() {
+        if queue.limits.is_none() || queue.offered_turn != self.turns {
             return self.expire(key);
+        }
+        if queue.limits.overflow != Overflow::DropHead {
+            return self.may_expire(key);
         }
         let mut over = self.over(key, self.hidden(key), true);
         for name in std::mem::take(&mut over.surely) {
@@ -88,14 +90,13 @@ impl Model {
     fn over(&self, key: QueueKey, hidden: Range, is_known: bool) -> Over {
         let queue = self.queue(key);
         let bands = queue.bands();
-        let in_order = hidden.max == 0 || queue.hands_out_in_order() && bands.len() == 1 && queue.sure() == queue.all();
+        let in_order =
+            hidden.max == 0 || queue.hands_out_in_order() && bands.len() == 1 && queue.sure() == queue.all();
         // Of those that a consumer is given in one go, some may be past their time and left out.
-        let is_left_out = hidden.max > 0 && queue.waiting().any(|waiting| waiting.may_be_over(self.now_millis));
-        let is_exact = is_known
-            && hidden.min == hidden.max
-            && in_order
-            && !is_left_out
-            && queue.expecting.is_empty();
+        let is_left_out =
+            hidden.max > 0 && queue.waiting().any(|waiting| waiting.may_be_over(self.now_millis));
+        let is_exact =
+            is_known && hidden.min == hidden.max && in_order && !is_left_out && queue.expecting.is_empty();
         let mut over = Over::default();
         for band in bands {
             let skip = if is_exact { usize::try_from(hidden.max).unwrap_or(usize::MAX) } else { 0 };
@@ -117,7 +118,7 @@ impl Model {
         let (mut surely, mut before) = (is_exact, 0);
         for waiting in band {
             let name = waiting.message.name();
-            if surely && waiting.is_over(now) && !(waiting.unordered && lives_out_of_order) {
+            if surely && waiting.is_over(now) && !lives_out_of_order {
                 over.surely.push(name);
                 continue;
             }
@@ -166,7 +167,11 @@ impl Model {
         let living: Vec<QueueKey> = living.map(|(key, _)| *key).collect();
         let (mut surely, mut perhaps) = (Vec::new(), Vec::new());
         for key in living {
-            if more { self.may_expire(key) } else { self.expire(key) }
+            if more {
+                self.may_expire(key)
+            } else {
+                self.expire(key)
+            }
             match self.is_past_its_time(key) {
                 Some(true) if !more => surely.push(key),
                 Some(false) => {}
@@ -208,9 +213,10 @@ impl Model {
     pub(super) fn check_lives(&mut self, key: QueueKey) -> Checked {
         if self.queue(key).has_mortals() {
             let over = self.over(key, Range::default(), true);
-            let kept = over.surely.iter().filter(|name| {
-                self.queue(key).find(**name).is_some_and(|(_, waiting)| !waiting.is_open())
-            });
+            let kept = over
+                .surely
+                .iter()
+                .filter(|name| self.queue(key).find(**name).is_some_and(|(_, waiting)| !waiting.is_open()));
             let (kept, name) = (kept.count(), &self.queue(key).name);
             ensure!(kept == 0, "'{name}' keeps {kept} messages past their time, and nobody was told to look");
             self.bury_expired(key, over);
@@ -229,9 +235,10 @@ impl Model {
         if !queue.terms.single_active || queue.active == Active::Open && !queue.consumers.is_empty() {
             return;
         }
-        let first = queue.consumers.iter().min_by_key(|consumer| {
-            (std::cmp::Reverse(self.consumers[*consumer].priority), **consumer)
-        });
+        let first = queue
+            .consumers
+            .iter()
+            .min_by_key(|consumer| (std::cmp::Reverse(self.consumers[*consumer].priority), **consumer));
         let next = first.map_or(Active::Nobody, |consumer| Active::Known(*consumer));
         if next != Active::Nobody {
             self.counts.note(Event::Succession);

@@ -7,9 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    ConnectionKey, ConsumerKey, Name, Shared, graves::Source, hidden::window_share, terms::Terms,
-};
+use super::{ConnectionKey, ConsumerKey, Name, Shared, graves::Source, hidden::window_share, terms::Terms};
 
 /// Where a message stands in its queue.
 pub(super) type Position = u64;

@@ -38,7 +38,8 @@ fn number(arguments: Table<'_>, name: &str) -> Option<u64> {
 impl Terms {
     pub(super) fn of(arguments: Table<'_>) -> Self {
         let is_quorum = arguments.find("x-queue-type") == Some(Value::LongStr(b"quorum"));
-        let returns_max = arguments.find("x-delivery-limit").and_then(Value::as_integer).unwrap_or(RETURNS_MAX);
+        let returns_max =
+            arguments.find("x-delivery-limit").and_then(Value::as_integer).unwrap_or(RETURNS_MAX);
         let priority_max = number(arguments, "x-max-priority").unwrap_or(0);
         Self {
             message_ttl_millis: number(arguments, "x-message-ttl"),

@@ -53,7 +53,7 @@ pub(super) struct Turn<'a> {
     /// Something else than publishing was done, which may have freed memory.
     pub(super) may_have_freed: bool,
     pub(super) must_block: bool,
-    /// Something was refused, and what went with that buries its dead in the next turn.
+    /// The last frame was refused, and what went with that buries its dead in the next turn.
     pub(super) was_refused: bool,
     /// In a turn without input: whether there is more to do.
     pub(super) more: Option<bool>,
@@ -195,6 +195,7 @@ impl Model {
                 Ok(Some((frame, octets))) => {
                     taken = &taken[octets..];
                     let is_publish = is_publish(&frame);
+                    turn.was_refused = false;
                     self.frame(turn, frame)?;
                     // What a batch of publishes buries comes after all of it and what stops it.
                     if !is_publish && !turn.was_refused {
