@@ -98,8 +98,6 @@ bugs! {
     ExpiryNotRenewedByGet,
     /// Consumers of a low priority take turns with those of a higher one.
     ConsumerPriorityIgnored,
-    /// A connection whose mail buried something does not go on with it.
-    DeadLettersWait,
 }
 
 /// Whether the bug is planted.

@@ -70,5 +70,4 @@ planted! {
     a_used_queue_that_expires: UsedQueueExpires;
     an_expiry_not_renewed_by_get: ExpiryNotRenewedByGet;
     a_consumer_priority_ignored: ConsumerPriorityIgnored;
-    dead_letters_that_wait: DeadLettersWait;
 }

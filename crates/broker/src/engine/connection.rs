@@ -395,7 +395,7 @@ impl Connection {
             self.clear_output();
         }
         // Reading the mail may bury more.
-        let more_dead = self.has_dead_letters() && !planted::is(Bug::DeadLettersWait);
+        let more_dead = self.has_dead_letters();
         let more_to_settle = self.publishes.is_flushing() || more_dead || self.failure.is_some();
         more_to_settle || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }

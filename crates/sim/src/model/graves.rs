@@ -51,10 +51,8 @@ impl Model {
         if waiting.limbo || waiting.unsure {
             if !waiting.unsure && reason == Reason::Expired {
                 self.trust_letters(key, waiting.message.name());
-            } else {
-                self.open_letters(key, &waiting.message, reason);
             }
-            return;
+            return self.open_letters(key, &waiting.message, reason);
         }
         let message = Shared::clone(&waiting.message);
         self.letters.push(Letter { queue, consumer, grave, message, reason });

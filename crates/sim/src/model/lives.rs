@@ -5,7 +5,7 @@
 //! not taken out by a step that is known is in limbo, or no step may have come.
 
 use super::{
-    ConnectionKey, Model, Name, QueueKey,
+    ConnectionKey, Model, Name, QueueKey, Shared,
     death::Reason,
     hidden::Range,
     queue::{Active, Overflow, Waiting},
@@ -78,10 +78,9 @@ impl Model {
             }
         }
         for name in over.perhaps {
-            if self.queue_mut(key).put_into_limbo(name)
-                && let Some((_, waiting)) = self.queue(key).find(name)
-            {
-                let message = super::Shared::clone(&waiting.message);
+            self.queue_mut(key).put_into_limbo(name);
+            let found = self.queue(key).find(name).map(|(_, waiting)| Shared::clone(&waiting.message));
+            if let Some(message) = found {
                 self.open_letters(key, &message, Reason::Expired);
             }
         }

@@ -279,13 +279,12 @@ impl Queue {
         }
     }
 
-    /// The message's time is over, and it may be gone. False when that was known.
-    pub(super) fn put_into_limbo(&mut self, message: Name) -> bool {
+    /// The message's time is over, and it may be gone.
+    pub(super) fn put_into_limbo(&mut self, message: Name) {
         let waiting = self.positions.get(&message).and_then(|position| self.waiting.get_mut(position));
-        let Some(waiting) = waiting.filter(|waiting| !waiting.limbo) else { return false };
+        let Some(waiting) = waiting.filter(|waiting| !waiting.limbo) else { return };
         self.open += u64::from(!waiting.unsure);
         waiting.limbo = true;
-        true
     }
 
     /// Messages that came with others of their kind: which of them was first is open.

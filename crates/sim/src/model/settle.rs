@@ -113,10 +113,12 @@ impl Model {
         for (key, sources, hidden) in queues {
             let Some(queue) = self.queues.get_mut(&key).filter(|queue| !queue.dead) else { continue };
             // What came back of a consumer just now may come with these, and not before.
-            let min = if queue.scrambled { 0 } else { hidden.min };
+            // So may what the next active consumer is given, which follows when all is back.
+            let single = queue.terms.single_active;
+            let min = if queue.scrambled || single { 0 } else { hidden.min };
             // Consumer by consumer, in an order that is the broker's own: how many are handed out
             // before the last one's are back depends on it.
-            let max = if sources.len() > 1 { u64::MAX } else { hidden.max };
+            let max = if sources.len() > 1 || single { u64::MAX } else { hidden.max };
             queue.scrambled |= sources.len() > 1 || hidden.max > 0;
             self.drop_head_behind(key, Range { min, max });
             self.expire_behind(key, Range { min, max });
