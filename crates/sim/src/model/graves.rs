@@ -77,7 +77,10 @@ impl Model {
         self.counts.note(Event::dead_letter(*reason));
         let seconds = (self.now_seconds(), self.now_seconds());
         let source = Source { generation: self.generation, queue: *key, consumer: *consumer };
-        let (message, queues) = self.exhume(message, (*key, name), *reason, grave, seconds);
+        let (message, queues, all) = self.exhume(message, (*key, name), *reason, grave, seconds);
+        if queues.len() < all {
+            self.counts.note(Event::Cycle);
+        }
         let message = Rc::new(message);
         for queue in queues {
             self.land_letter_in(queue, &message, source);
@@ -119,15 +122,15 @@ impl Model {
         self.queues.get(&key).is_none_or(|queue| queue.terms.priority_max > 0)
     }
 
-    /// What takes a message's place, and where it goes.
+    /// What takes a message's place, where it goes, and to how many queues but for cycles.
     fn exhume(
-        &mut self,
+        &self,
         message: &Message,
         queue: (QueueKey, &str),
         reason: Reason,
         grave: &Grave,
         seconds: (u64, u64),
-    ) -> (Message, Destinations) {
+    ) -> (Message, Destinations, usize) {
         let history = message.history.and(message, queue, reason, seconds);
         let dead = message.dead(&grave.exchange, grave.routing_key.as_deref(), history);
         let mut queues = Destinations::new();
@@ -136,10 +139,7 @@ impl Model {
         }
         let all = queues.len();
         queues.retain(|queue| !dead.history.is_cycle(&self.queues[queue].name));
-        if queues.len() < all {
-            self.counts.note(Event::Cycle);
-        }
-        (dead, queues)
+        (dead, queues, all)
     }
 
     /// The message may have died just now.
@@ -148,7 +148,7 @@ impl Model {
         let Some(grave) = queue.terms.grave.clone() else { return };
         let name = queue.name.clone();
         let seconds = (self.now_seconds(), u64::MAX);
-        let (dead, queues) = self.exhume(message, (key, &name), reason, &grave, seconds);
+        let (dead, queues, _) = self.exhume(message, (key, &name), reason, &grave, seconds);
         let dead = Rc::new(dead);
         for queue in queues {
             self.open_letter_in(queue, &dead);

@@ -277,3 +277,27 @@ fn what_is_refused_may_be_buried() {
     assert_eq!(check.effects.rejected, [1]);
     assert_eq!(check.dead(), [(1, DeathReason::MaxLength)]);
 }
+
+/// One that was to stay for long before one whose time is short.
+fn with_a_short_life_behind() -> Check {
+    let mut check = Check::new(QueueSettings::default());
+    let batch = [location(0), location(1).expiring(true), location(2)];
+    check.queue.enqueue(&batch, TEN, &mut check.effects);
+    check
+}
+
+#[test]
+fn what_comes_to_stand_first_past_its_time_is_not_handed_out() {
+    let mut check = with_a_short_life_behind();
+    let slot = check.queue.add_consumer(ConsumerSettings::default()).unwrap();
+    check.queue.wake(slot, &Ten { now_millis: 5 }, &mut check.effects);
+    let given: Vec<_> = check.effects.assigned.iter().map(|assigned| assigned.location.chunk()).collect();
+    assert_eq!((given, check.effects.dropped.len(), check.queue.ready()), (vec![0, 2], 1, 0));
+}
+
+#[test]
+fn what_comes_to_stand_first_past_its_time_does_not_count_as_left() {
+    let mut check = with_a_short_life_behind();
+    let taken = check.queue.take(true, &Ten { now_millis: 5 }, &mut check.effects).unwrap();
+    assert_eq!((taken.location.chunk(), taken.remaining), (0, 1));
+}
