@@ -114,7 +114,7 @@ impl Client {
     }
 
     fn life(&mut self) -> &'static str {
-        *self.random.pick::<&str>(&["0", "1", "20", "150", "600", "5000"])
+        self.random.pick::<&str>(&["0", "1", "20", "150", "600", "5000"])
     }
 
     fn priority(&mut self) -> u8 {

@@ -167,9 +167,9 @@ impl Model {
         let (mut surely, mut perhaps) = (Vec::new(), Vec::new());
         for key in living {
             if more {
-                self.may_expire(key)
+                self.may_expire(key);
             } else {
-                self.expire(key)
+                self.expire(key);
             }
             match self.is_past_its_time(key) {
                 Some(true) if !more => surely.push(key),
