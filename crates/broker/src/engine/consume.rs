@@ -29,12 +29,18 @@ impl Connection {
             let tag = self.consumer_tag(channel, consume.consumer_tag)?;
             return self.consume_replies(channel, &tag, &consume);
         }
+        if consume.queue.is_empty() {
+            self.last_queue(channel)?;
+        }
         let tag = self.consumer_tag(channel, consume.consumer_tag)?;
         let queue = self.named_queue(channel, consume.queue)?;
         let owner = Owner { object: "queue", name: &queue.name, vhost: self.vhost_name() };
         let arguments = ConsumerArguments::parse(consume.arguments, queue.queue_type(), owner)?;
+        self.check_prefetch(channel, &queue)?;
         self.check_shared_credit(channel, &queue)?;
-        self.check_stream_reader(channel, &queue, consume.no_ack)?;
+        if consume.no_ack {
+            self.refuse_for_stream(&queue, "automatic acknowledgement")?;
+        }
         self.start_consumer(channel, &queue, &tag, arguments, &consume)?;
         Ok(())
     }
@@ -60,16 +66,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Who reads a stream acknowledges, and says how far it may be ahead of that.
-    fn check_stream_reader(&mut self, channel: u16, queue: &QueueCell, no_ack: bool) -> Result<(), Refusal> {
-        if queue.queue_type() != QueueType::Stream {
-            return Ok(());
-        }
-        if self.channel(channel).data.prefetch == 0 {
+    /// Who reads a stream says how far it may be ahead of what was acknowledged.
+    fn check_prefetch(&mut self, channel: u16, queue: &QueueCell) -> Result<(), Refusal> {
+        if queue.queue_type() == QueueType::Stream && self.channel(channel).data.prefetch == 0 {
             let (queue, vhost) = (queue.name.to_string(), self.vhost_name().to_owned());
             return Err(Refusal::NoPrefetch { queue, vhost });
         }
-        if no_ack { self.refuse_for_stream(queue, "automatic acknowledgement") } else { Ok(()) }
+        Ok(())
     }
 
     pub(super) fn start_consumer(

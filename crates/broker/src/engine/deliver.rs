@@ -125,7 +125,7 @@ impl Connection {
             sent += 1;
             let delivery_tag = if source.no_ack {
                 self.scratch.freed.push(location);
-                if source.is_of_replies { 1 } else { channel.unacked.next_tag() }
+                if source.is_of_replies { channel.unacked.last_tag() + 1 } else { channel.unacked.next_tag() }
             } else {
                 source.unacked += 1;
                 channel.unacked.push(Delivery { location, position, source: run.source, holds_credit })

@@ -149,7 +149,7 @@ impl Connection {
         Ok(cell)
     }
 
-    fn last_queue(&mut self, channel: u16) -> Result<&str, Refusal> {
+    pub(super) fn last_queue(&mut self, channel: u16) -> Result<&str, Refusal> {
         self.channel(channel).data.last_queue.as_deref().ok_or(Refusal::NoPreviousQueue)
     }
 
@@ -354,7 +354,7 @@ struct Conditions {
 impl Conditions {
     fn of(delete: &queue::Delete<'_>, cell: &QueueCell, vhost: &Vhost) -> Result<Self, Refusal> {
         let (queue, vhost) = (cell.name.to_string(), vhost.name.to_string());
-        let flag = if delete.if_empty { "if-empty" } else { "if-unused" };
+        let flag = if delete.if_unused { "if-unused" } else { "if-empty" };
         if cell.queue_type() == QueueType::Quorum && (delete.if_empty || delete.if_unused) {
             return Err(Refusal::NotImplemented(format!(
                 "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {flag} flag set are \

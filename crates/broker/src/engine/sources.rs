@@ -41,7 +41,7 @@ pub(super) struct Source {
     pub(super) unacked: u32,
     /// Whether what it is handed counts in the channel's shared prefetch.
     pub(super) shares_credit: bool,
-    /// Whether it is a consumer of answers, whose deliveries all have the tag 1.
+    /// Whether it is a consumer of answers, whose deliveries have the next tag and do not use it up.
     pub(super) is_of_replies: bool,
     serial: u64,
 }

@@ -119,6 +119,9 @@ impl ConsumerArguments {
             }
             return Ok(Self { priority: 0, offset: parse_offset(arguments, owner)? });
         }
+        if arguments.find("x-stream-offset").is_some() {
+            return Err(owner.of_other_type("x-stream-offset", queue_type));
+        }
         let name = "x-priority";
         let Some(value) = arguments.find(name) else { return Ok(Self::default()) };
         let wrong = || owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()));
@@ -230,7 +233,6 @@ pub fn argument_difference(current: Option<Value<'_>>, received: Option<Value<'_
     match (current, received) {
         (None, None) => None,
         (Some(current), None) => Some(format!("received none but current is {}", described(current))),
-        (None, Some(Value::Void)) => None,
         (None, Some(received)) => Some(format!("received {} but current is none", described(received))),
         (Some(current), Some(Value::Void)) => (current != Value::Void)
             .then(|| format!("received none but current is '{}'", value_text(current))),

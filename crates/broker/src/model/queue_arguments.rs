@@ -3,7 +3,7 @@
 //! Arguments whose meaning is not built are refused by name; those that RabbitMQ does not know
 //! either are kept and mean nothing, as there.
 
-use leveret_wire::{ShortStr, Table, Value};
+use leveret_wire::{ShortStr, Table, TableBuf, Value};
 
 use super::{
     arguments::{Owner, age_millis},
@@ -52,6 +52,18 @@ impl QueueType {
         }
     }
 
+    /// The arguments without those that only queues of other types have.
+    fn known_of(self, arguments: Table<'_>) -> TableBuf {
+        let foreign = |name: ShortStr<'_>| {
+            self.foreign_arguments().iter().any(|other| other.as_bytes() == name.as_bytes())
+        };
+        let mut known = TableBuf::new();
+        for (name, value) in arguments.iter().filter(|(name, _)| !foreign(*name)) {
+            known.push_field(name, value);
+        }
+        known
+    }
+
     /// Arguments that only queues of other types have.
     const fn foreign_arguments(self) -> &'static [&'static str] {
         match self {
@@ -67,6 +79,7 @@ impl QueueType {
                 "x-stream-max-segment-size-bytes",
             ],
             Self::Quorum => &[
+                "x-queue-master-locator",
                 "x-initial-cluster-size",
                 "x-max-age",
                 "x-max-priority",
@@ -75,6 +88,7 @@ impl QueueType {
                 "x-stream-max-segment-size-bytes",
             ],
             Self::Stream => &[
+                "x-queue-master-locator",
                 "x-dead-letter-exchange",
                 "x-dead-letter-routing-key",
                 "x-dead-letter-strategy",
@@ -131,7 +145,12 @@ impl QueueArguments {
     /// # Errors
     /// [`Refusal::InvalidArgument`] when one is of a wrong type or range.
     pub fn parse(arguments: Table<'_>, owner: Owner<'_>) -> Result<Self, Refusal> {
-        // In RabbitMQ's order, so that of several mistakes the same one is told.
+        // In RabbitMQ's order, so that of several mistakes the same one is told: the type, then the
+        // values that it knows, then what it does not know.
+        let queue_type = parse_queue_type(arguments, owner)?;
+        let given = arguments;
+        let known = queue_type.known_of(given);
+        let arguments = known.as_table();
         let expires_millis = parse_life(arguments, "x-expires", 1, owner)?;
         let message_ttl_millis = parse_life(arguments, "x-message-ttl", 0, owner)?;
         let dead_letter = parse_dead_letter(arguments, owner)?;
@@ -145,7 +164,6 @@ impl QueueArguments {
         check_queue_mode(arguments, owner)?;
         check_queue_version(arguments, owner)?;
         let single_active_consumer = parse_bool(arguments, "x-single-active-consumer", owner)?;
-        let queue_type = parse_queue_type(arguments, owner)?;
         check_group_size(arguments, "x-quorum-initial-group-size", owner)?;
         let age_millis_max = parse_age(arguments, owner)?;
         parse_count(arguments, "x-stream-max-segment-size-bytes", owner)?;
@@ -164,8 +182,8 @@ impl QueueArguments {
             dead_letters: dead_letter.is_some(),
         };
         let stream = StreamSettings { octets_max, age_millis_max };
-        refuse_foreign(arguments, queue_type, owner)?;
-        check_locator(arguments, queue_type, owner)?;
+        refuse_foreign(given, queue_type, owner)?;
+        check_locator(given, queue_type, owner)?;
         Ok(Self { queue_type, settings, dead_letter, stream })
     }
 }
@@ -379,8 +397,6 @@ pub fn refuse_missing_arguments(arguments: Table<'_>, owner: Owner<'_>) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use leveret_wire::TableBuf;
-
     use super::*;
 
     const QUEUE: Owner<'static> = Owner { object: "queue", name: "q", vhost: "/" };

@@ -286,13 +286,7 @@ fn arguments_of_consumers_are_for_their_type_of_queue() {
         client.ask(qos(1), "BasicQosOk");
     };
     check("s", "x-priority", Value::I32(1), "rabbit_stream_queue");
-    if peer.is_leveret() {
-        // Where there is no stream, an offset is passed over here.
-        let offset = table(&[("x-stream-offset", text("first"))]);
-        client.ask(basic::Consume { arguments: offset.as_table(), ..consume("q", "c") }, "consume-ok c");
-    } else {
-        check("q", "x-stream-offset", text("first"), "rabbit_classic_queue");
-    }
+    check("q", "x-stream-offset", text("first"), "rabbit_classic_queue");
 }
 
 #[test]
