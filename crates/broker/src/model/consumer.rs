@@ -43,11 +43,6 @@ impl ChannelCredit {
         assert!(before >= count, "more channel credit given back than taken");
     }
 
-    fn is_used_up(&self) -> bool {
-        let limit = self.limit.load(Ordering::Acquire);
-        limit > 0 && self.taken.load(Ordering::Acquire) >= limit
-    }
-
     fn reserve(&self, wanted: u32) -> u32 {
         let limit = self.limit.load(Ordering::Acquire);
         let mut granted = wanted;
@@ -105,7 +100,7 @@ impl Consumer {
     /// Whether a prefetch of its channel holds for it.
     #[must_use]
     pub const fn shares_credit(&self) -> bool {
-        self.settings.channel_credit.is_some() && !self.settings.no_ack
+        self.settings.channel_credit.is_some()
     }
 
     /// Reserves credit for at most `wanted` messages and says for how many. The window may be
@@ -113,11 +108,7 @@ impl Consumer {
     /// asks for one at a time, because others of the channel may look for credit meanwhile.
     pub fn reserve(&mut self, wanted: u32) -> u32 {
         let mut granted = wanted.min(self.window);
-        if self.settings.no_ack {
-            // As in RabbitMQ, a channel at its limit is given nothing, counted or not.
-            let is_at_limit = self.settings.channel_credit.as_ref().is_some_and(|credit| credit.is_used_up());
-            granted = if is_at_limit { 0 } else { granted };
-        } else {
+        if !self.settings.no_ack {
             if self.settings.prefetch > 0 {
                 granted = granted.min(u32::from(self.settings.prefetch).saturating_sub(self.unacked));
             }
@@ -164,12 +155,10 @@ impl Consumer {
 
     /// Puts the consumer under a channel's shared prefetch, with what it holds already.
     pub fn share_credit(&mut self, credit: &Arc<ChannelCredit>) {
-        if self.settings.channel_credit.is_some() {
+        if self.settings.no_ack || self.settings.channel_credit.is_some() {
             return;
         }
-        if !self.settings.no_ack {
-            credit.take(self.unacked);
-        }
+        credit.take(self.unacked);
         self.settings.channel_credit = Some(Arc::clone(credit));
     }
 }

@@ -145,14 +145,20 @@ impl Model {
         for held in settles {
             self.settle_tags(key, &held.tags, held.requeue);
         }
+        let (mut refused, mut unsure) = (false, false);
         for held in publishes {
             let exchange = std::str::from_utf8(&held.message.exchange).unwrap_or_default();
             // An exchange that was deleted since takes its messages along.
             if self.exchanges.exists(exchange) && !self.exchanges.is_internal(exchange) {
-                self.land(turn, key, &held.message, held.mandatory);
+                let landing = self.land(turn, key, &held.message, held.mandatory);
+                refused |= landing.refused;
+                unsure |= !landing.unsure.is_empty();
             }
         }
-        self.outcome(turn, key.1, (90, 20), Some((90, 21)), Verdict::unless(&[])).map(drop)
+        // What a queue refuses makes the transaction a partial one, which is told.
+        let code = ReplyCode::PreconditionFailed;
+        let verdict = Verdict::unless(&[(refused, code)]).or(unsure, code);
+        self.outcome(turn, key.1, (90, 20), Some((90, 21)), verdict).map(drop)
     }
 
     pub(super) fn roll_back(&mut self, turn: &mut Turn<'_>, key: ChannelKey) -> Checked {
