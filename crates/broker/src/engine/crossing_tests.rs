@@ -21,6 +21,7 @@ use super::{
     ConnectionId,
     alarm::MemoryAlarm,
     inbox::{Inbox, Letter, Mail, Wake},
+    permissions::Grants,
     queue_cell::{QueueCell, QueueDeclaration},
     routes::RouteCache,
     sources::{SourceId, Sources},
@@ -369,10 +370,11 @@ mod routes {
             changed.answered.store(true, Ordering::Release);
         });
         let mut cache = RouteCache::default();
+        let mut grants = Grants::of_everything();
         for _ in 0..2 {
             let was_answered = world.answered.load(Ordering::Acquire);
             let publish = PublishRoute::from_octets(route).expect("an exchange and a key");
-            let route = cache.route(&world.vhost, publish, None, || 0).unwrap();
+            let route = cache.route(&world.vhost, &mut grants, publish, None, || 0).unwrap();
             assert!(!was_answered || route.queues.is_empty(), "a route outlived what it rests on");
         }
         changer.join().unwrap();

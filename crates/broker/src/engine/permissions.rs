@@ -79,6 +79,19 @@ pub(super) struct Grants {
 }
 
 impl Grants {
+    /// For checks of what crosses threads, where anything may be done.
+    #[cfg(all(test, loom, feature = "planted-bugs"))]
+    pub(super) fn of_everything() -> Self {
+        Self {
+            user: "guest".into(),
+            vhost: "/".into(),
+            permission: Arc::new(Permission::all()),
+            topics: Vec::new(),
+            publishable: Allowed::default(),
+            is_impersonator: false,
+        }
+    }
+
     /// What a user may do; none, when it may not even open the virtual host.
     pub(super) fn of(user: &User, vhost: &Vhost) -> Option<Self> {
         let permission = Arc::clone(vhost.permissions.get(&user.name)?);

@@ -351,6 +351,7 @@ impl Queue {
         effects: &mut Effects,
     ) {
         effects.assigned.reserve(granted as usize);
+        let may_expire = heads == Heads::Lived && self.keeps_time();
         let mut count = 0;
         while count < granted && self.consumers[slot].has_window() {
             // What the messages before it hid may be past its time and gone.
@@ -358,7 +359,7 @@ impl Queue {
             let window = self.consumers[slot].hand_over(location.size_kibibytes());
             effects.assigned.push(Assignment { consumer: slot, location, position, window });
             count += 1;
-            if heads == Heads::Lived {
+            if may_expire {
                 self.expire(messages, effects);
             }
         }

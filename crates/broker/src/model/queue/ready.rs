@@ -128,7 +128,15 @@ impl Ready {
     }
 
     /// Takes the first message.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<(Location, Position)> {
+        if self.returned.is_empty() && self.bands.len() == 1 {
+            return self.pop_fresh(0);
+        }
+        self.pop_in_order()
+    }
+
+    fn pop_in_order(&mut self) -> Option<(Location, Position)> {
         let band = self.first_fresh_band();
         if let Some(entry) = self.returned.first_entry()
             && band.is_none_or(|band| self.counts_returns || entry.key().band() <= band)
@@ -143,6 +151,7 @@ impl Ready {
         self.bands.iter().position(|band| !band.fresh.is_empty())
     }
 
+    #[inline]
     fn pop_fresh(&mut self, at: usize) -> Option<(Location, Position)> {
         let band = &mut self.bands[at];
         let location = band.fresh.pop_front()?;
