@@ -535,7 +535,10 @@ impl Queue {
         let (location, position) = self.pop(messages)?;
         self.delivered += 1;
         self.unacked += u64::from(!no_ack);
-        self.expire(messages, effects);
+        // A quorum queue of RabbitMQ's counts them until it is looked at again.
+        if !self.settings.counts_returns {
+            self.expire(messages, effects);
+        }
         Some(Taken { location, position, remaining: self.ready() })
     }
 
