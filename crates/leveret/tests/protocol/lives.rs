@@ -67,7 +67,7 @@ fn headers(said: &Said) -> String {
 #[test]
 fn messages_live_as_long_as_the_queue_or_they_themselves_allow() {
     let peer = Peer::start();
-    let mut client = with_dead_letters(&peer, &[("x-message-ttl", number(60))]);
+    let mut client = with_dead_letters(&peer, &[("x-message-ttl", number(800))]);
     client.put(message("", "q", "by the queue"));
     client.ask(passive("q"), "declare-ok q 1 0");
     client.expect("deliver d 1 /dead by the queue");
@@ -82,7 +82,7 @@ fn messages_live_as_long_as_the_queue_or_they_themselves_allow() {
 fn a_message_expires_at_the_head_of_its_queue() {
     let peer = Peer::start();
     let mut client = with_dead_letters(&peer, &[]);
-    client.put(expiring("150", "first"));
+    client.put(expiring("1500", "first"));
     client.put(expiring("1", "second"));
     client.put(message("", "q", "third"));
     sleep(Duration::from_millis(50));
@@ -111,10 +111,10 @@ fn a_message_without_any_time_goes_to_a_waiting_consumer_or_nowhere() {
 #[test]
 fn requeueing_gives_no_new_life() {
     let peer = Peer::start();
-    let mut client = with_dead_letters(&peer, &[("x-message-ttl", number(100))]);
+    let mut client = with_dead_letters(&peer, &[("x-message-ttl", number(600))]);
     client.put(message("", "q", "m"));
     client.ask(get("q"), "get-ok 1 /q m left 0");
-    sleep(Duration::from_millis(150));
+    sleep(Duration::from_millis(700));
     client.send(nack(1, false, true));
     client.expect("deliver d 2 /dead m");
 }
@@ -123,17 +123,17 @@ fn requeueing_gives_no_new_life() {
 fn an_unused_queue_goes() {
     let peer = Peer::start();
     let mut client = peer.client();
-    let arguments = table(&[("x-expires", number(150))]);
+    let arguments = table(&[("x-expires", number(1000))]);
     client.ask(declare_with("q", &arguments), "declare-ok q 0 0");
     for _ in 0..3 {
-        sleep(Duration::from_millis(80));
+        sleep(Duration::from_millis(500));
         client.ask(get("q"), "BasicGetEmpty");
     }
     client.ask(consume("q", "c"), "consume-ok c");
-    sleep(Duration::from_millis(300));
+    sleep(Duration::from_millis(1500));
     client.ask(passive("q"), "declare-ok q 0 1");
     client.ask(cancel("c"), "cancel-ok c");
-    sleep(Duration::from_millis(300));
+    sleep(Duration::from_millis(1500));
     client.refused(passive("q"), "404 (50/10) NOT_FOUND - no queue 'q' in vhost '/'");
 }
 
@@ -235,7 +235,7 @@ fn a_cycle_ends_unless_somebody_refuses() {
     ]);
     client.ask(declare_with("q", &arguments), "declare-ok q 0 0");
     client.publish(message("", "q", "round"));
-    sleep(Duration::from_millis(100));
+    sleep(Duration::from_millis(500));
     client.ask(passive("q"), "declare-ok q 0 0");
     let endless = table(&[("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text("r"))]);
     client.ask(declare_with("r", &endless), "declare-ok r 0 0");
