@@ -23,6 +23,10 @@ use crate::{
 /// A step on a queue costs as much as this many messages put into it.
 const STEP_APPENDS: usize = 16;
 
+/// Messages published anew at a time, and octets of records after which no more are taken up.
+const REPUBLISHED_MESSAGES_MAX: usize = 256;
+const REPUBLISHED_OCTETS_MAX: usize = 1024 * 1024;
+
 /// A message to be put into queues.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'a> {
@@ -178,6 +182,52 @@ impl<'r> Held<'r> {
         let properties = Properties::decode(message.property_octets).unwrap_or_default();
         let histories = if is_remembered(&properties) { &route.histories[..] } else { &[] };
         Self { histories, delays: &route.delays }
+    }
+}
+
+/// Messages published anew from where they lie in the log, a batch at a time.
+#[derive(Default)]
+pub(super) struct Republication {
+    batch: Batch,
+    taken: Vec<Location>,
+}
+
+impl Republication {
+    /// Whether a part of it is under way.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.batch.is_stepping()
+    }
+
+    /// Publishes what `next` puts into the batch, as far as the budget of appends goes; true when
+    /// some may be left. `next` returns the message that it took, which is given back to the log
+    /// after what takes its place is there, or `None` when there is no more.
+    pub(super) fn work(
+        &mut self,
+        engine: &Engine,
+        scratch: &mut Scratch,
+        mut budget: usize,
+        mut next: impl FnMut(&mut Scratch, &mut Batch) -> Option<Location>,
+    ) -> bool {
+        loop {
+            if self.batch.is_stepping() && !self.batch.step(engine, scratch, &mut budget, |_, _, _| {}) {
+                return true;
+            }
+            if budget == 0 {
+                return true;
+            }
+            while self.taken.len() < REPUBLISHED_MESSAGES_MAX
+                && self.batch.octets() < REPUBLISHED_OCTETS_MAX
+                && let Some(location) = next(scratch, &mut self.batch)
+            {
+                self.taken.push(location);
+                budget = budget.saturating_sub(1);
+            }
+            if self.taken.is_empty() {
+                return false;
+            }
+            self.batch.place(engine);
+            engine.release(self.taken.drain(..));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use leveret_wire::{Properties, PublishRoute, ShortStr, Table};
 
 use super::{
     Engine,
-    batch::{Batch, Message},
+    batch::{Batch, Message, Republication},
     queue_cell::{QueueCell, Scratch},
     routes::{QueueRoute, route_from},
 };
@@ -22,11 +22,6 @@ use crate::{
     },
 };
 
-/// Dead letters taken up at a time.
-const BATCH_LETTERS_MAX: usize = 256;
-/// Octets of records after which no more are taken up at a time.
-const BATCH_OCTETS_MAX: usize = 1024 * 1024;
-
 /// A message that left a queue.
 pub(super) struct DeadLetter {
     pub(super) queue: Arc<QueueCell>,
@@ -37,62 +32,40 @@ pub(super) struct DeadLetter {
 /// Dead letters on their way into queues.
 #[derive(Default)]
 pub(super) struct Undertaker {
-    batch: Batch,
-    buried: Vec<Location>,
+    republication: Republication,
 }
 
 impl Undertaker {
     /// Whether a part of its work is under way.
     pub(super) const fn is_busy(&self) -> bool {
-        self.batch.is_stepping()
+        self.republication.is_busy()
     }
 
     /// Publishes the dead letters of `scratch`, and those that follow from that, as far as the
-    /// budget of appends goes; true when some are left.
-    pub(super) fn work(
-        &mut self,
-        engine: &Engine,
-        scratch: &mut Scratch,
-        now: Now,
-        mut budget: usize,
-    ) -> bool {
-        loop {
-            if self.batch.is_stepping() && !self.batch.step(engine, scratch, &mut budget, |_, _, _| {}) {
-                return true;
-            }
-            if scratch.dead_letters.is_empty() {
-                return false;
-            }
-            if budget == 0 {
-                return true;
-            }
-            for _ in 0..BATCH_LETTERS_MAX {
-                if self.batch.octets() >= BATCH_OCTETS_MAX {
-                    break;
-                }
-                let Some(letter) = scratch.dead_letters.pop_front() else { break };
-                self.publish(engine, &letter, now);
-                self.buried.push(letter.location);
-                budget = budget.saturating_sub(1);
-            }
-            self.batch.place(engine);
-            engine.release(self.buried.drain(..));
-        }
+    /// budget of appends goes; true when some may be left.
+    pub(super) fn work(&mut self, engine: &Engine, scratch: &mut Scratch, now: Now, budget: usize) -> bool {
+        self.republication.work(engine, scratch, budget, |scratch, batch| {
+            let letter = scratch.dead_letters.pop_front()?;
+            letter.publish(engine, batch, now);
+            Some(letter.location)
+        })
     }
+}
 
+impl DeadLetter {
     /// Puts what takes the letter's place into the batch, if any queue wants it.
-    fn publish(&mut self, engine: &Engine, letter: &DeadLetter, now: Now) {
-        let Some(target) = &letter.queue.declaration.parsed.dead_letter else { return };
-        let Some(vhost) = letter.queue.vhost.upgrade() else { return };
-        let chunk = engine.log.chunk(letter.location);
-        let record = chunk.record(letter.location);
+    fn publish(&self, engine: &Engine, batch: &mut Batch, now: Now) {
+        let Some(target) = &self.queue.declaration.parsed.dead_letter else { return };
+        let Some(vhost) = self.queue.vhost.upgrade() else { return };
+        let chunk = engine.log.chunk(self.location);
+        let record = chunk.record(self.location);
         let Ok(properties) = Properties::decode(record.property_octets()) else { return };
         let from = PublishRoute::from_octets(record.route).expect("records hold routes");
         let headers = death::headers(
             &properties,
             Death {
-                reason: letter.reason,
-                queue: &letter.queue.name,
+                reason: self.reason,
+                queue: &self.queue.name,
                 exchange: from.exchange(),
                 routing_key: from.routing_key(),
                 time_seconds: now.wall_millis / 1000,
@@ -117,7 +90,7 @@ impl Undertaker {
             expires: false,
         };
         let octets_left = 0;
-        self.batch.append(engine, &message, &Arc::new(route), octets_left);
+        batch.append(engine, &message, &Arc::new(route), octets_left);
     }
 }
 

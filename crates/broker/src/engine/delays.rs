@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{
     Engine,
-    batch::{Batch, Message},
+    batch::{Batch, Message, Republication},
     queue_cell::Scratch,
     routes::route_from,
 };
@@ -19,11 +19,6 @@ use crate::{
     Location, Now,
     model::exchange::{DelayQueue, DelayedAt, delay_millis, waited},
 };
-
-/// Messages taken up at a time.
-const BATCH_MESSAGES_MAX: usize = 256;
-/// Octets of records after which no more are taken up at a time.
-const BATCH_OCTETS_MAX: usize = 1024 * 1024;
 
 struct Waiting {
     location: Location,
@@ -51,46 +46,26 @@ impl Delays {
 /// Messages on their way on from where they waited.
 #[derive(Default)]
 pub(super) struct Resumption {
-    batch: Batch,
-    taken: Vec<Location>,
+    republication: Republication,
 }
 
 impl Resumption {
-    /// Publishes what is due, as far as the budget of appends goes; true when some is left.
-    pub(super) fn work(
-        &mut self,
-        engine: &Engine,
-        scratch: &mut Scratch,
-        now: Now,
-        mut budget: usize,
-    ) -> bool {
-        loop {
-            if self.batch.is_stepping() && !self.batch.step(engine, scratch, &mut budget, |_, _, _| {}) {
-                return true;
-            }
-            if budget == 0 {
-                return true;
-            }
-            while self.taken.len() < BATCH_MESSAGES_MAX && self.batch.octets() < BATCH_OCTETS_MAX {
-                let due = engine.delays.waiting.lock().pop_due(now.monotonic_millis);
-                let Some(due) = due else { break };
-                self.publish(engine, &due, now);
-                self.taken.push(due.location);
-                budget = budget.saturating_sub(1);
-            }
-            if self.taken.is_empty() {
-                return false;
-            }
-            self.batch.place(engine);
-            engine.release(self.taken.drain(..));
-        }
+    /// Publishes what is due, as far as the budget of appends goes; true when some may be left.
+    pub(super) fn work(&mut self, engine: &Engine, scratch: &mut Scratch, now: Now, budget: usize) -> bool {
+        self.republication.work(engine, scratch, budget, |_, batch| {
+            let due = engine.delays.waiting.lock().pop_due(now.monotonic_millis)?;
+            due.publish(engine, batch, now);
+            Some(due.location)
+        })
     }
+}
 
+impl Waiting {
     /// Puts the message into the batch, if any queue wants it.
-    fn publish(&mut self, engine: &Engine, due: &Waiting, now: Now) {
-        let Some(vhost) = engine.vhost(&due.at.vhost) else { return };
-        let chunk = engine.log.chunk(due.location);
-        let record = chunk.record(due.location);
+    fn publish(&self, engine: &Engine, batch: &mut Batch, now: Now) {
+        let Some(vhost) = engine.vhost(&self.at.vhost) else { return };
+        let chunk = engine.log.chunk(self.location);
+        let record = chunk.record(self.location);
         let Ok(properties) = Properties::decode(record.property_octets()) else { return };
         let before = properties.headers.unwrap_or(Table::EMPTY);
         let headers = waited(before, delay_millis(before).unwrap_or_default());
@@ -98,7 +73,7 @@ impl Resumption {
         let from = PublishRoute::from_octets(record.route).expect("records hold routes");
         let random = || engine.random_number();
         let key = from.routing_key();
-        let Some(route) = route_from(&vhost, &due.at.exchange, key.as_bytes(), &properties, &random) else {
+        let Some(route) = route_from(&vhost, &self.at.exchange, key.as_bytes(), &properties, &random) else {
             return;
         };
         let mut property_octets = Vec::new();
@@ -111,6 +86,6 @@ impl Resumption {
             expires: properties.expiration.is_some(),
         };
         let octets_left = 0;
-        self.batch.append(engine, &message, &Arc::new(route), octets_left);
+        batch.append(engine, &message, &Arc::new(route), octets_left);
     }
 }
