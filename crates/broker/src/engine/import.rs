@@ -76,6 +76,13 @@ pub(super) fn vhosts(definitions: &Definitions) -> Result<Vhosts, DefinitionErro
         }
     }
     for policy in &definitions.policies {
+        if policy.policy.definition().iter().any(|(key, _)| &**key == "consumer-timeout") {
+            tracing::warn!(
+                policy = &*policy.policy.name,
+                "the key consumer-timeout of a policy is kept and changes nothing; `serve --consumer-timeout` is for \
+                 all queues"
+            );
+        }
         if !vhosts.contains_key(&policy.vhost) {
             let object = format!("policy '{}'", policy.policy.name);
             return Err(error(object, &no_vhost(&policy.vhost)));

@@ -2,8 +2,9 @@
 //! mean.
 //!
 //! Keys about replicas, and about where a queue keeps its messages, are checked and mean nothing
-//! on one node, as their arguments do. Invariant: a definition that was taken has no key whose
-//! meaning is lost.
+//! on one node, as their arguments do; `consumer-timeout` is read, and whoever takes a policy with
+//! it warns that it changes nothing yet. Invariant: a definition that was taken has no other key
+//! whose meaning is lost.
 
 use super::{PolicyError, value::PolicyValue};
 use crate::model::{arguments::age_millis, queue::Overflow};
