@@ -52,7 +52,7 @@ struct Bench {
 
 impl Bench {
     fn new(consumers: usize, no_ack: bool) -> Self {
-        let mut queue = Queue::new(QueueSettings::default(), 1);
+        let mut queue = Queue::new(QueueSettings::default(), 1, false);
         for _ in 0..consumers {
             let settings = ConsumerSettings { no_ack, ..ConsumerSettings::default() };
             let slot = queue.add_consumer(settings).expect("none is exclusive");

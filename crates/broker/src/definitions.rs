@@ -25,6 +25,8 @@ pub struct VhostDefinition {
     pub default_queue_type: Option<QueueType>,
     /// What it may have.
     pub limits: VhostLimits,
+    /// Whether the firehose is on.
+    pub tracing: bool,
 }
 
 impl VhostDefinition {
@@ -138,6 +140,38 @@ pub struct Definitions {
 }
 
 impl Definitions {
+    /// Adds what others have; where both have one of a name, theirs takes its place.
+    pub fn merge(&mut self, others: Self) {
+        fn put<T>(into: &mut Vec<T>, others: Vec<T>, is_same: impl Fn(&T, &T) -> bool) {
+            for other in others {
+                into.retain(|known| !is_same(known, &other));
+                into.push(other);
+            }
+        }
+        self.cluster_name = others.cluster_name.or_else(|| self.cluster_name.take());
+        put(&mut self.users, others.users, |one, other| one.name == other.name);
+        put(&mut self.vhosts, others.vhosts, |one, other| one.name == other.name);
+        put(&mut self.permissions, others.permissions, |one, other| {
+            (&one.user, &one.vhost) == (&other.user, &other.vhost)
+        });
+        put(&mut self.topic_permissions, others.topic_permissions, |one, other| {
+            (&one.user, &one.vhost, &one.exchange) == (&other.user, &other.vhost, &other.exchange)
+        });
+        put(&mut self.policies, others.policies, |one, other| {
+            (&one.vhost, one.is_operators, &one.policy.name)
+                == (&other.vhost, other.is_operators, &other.policy.name)
+        });
+        self.exchanges.extend(others.exchanges);
+        self.queues.extend(others.queues);
+        self.bindings.extend(others.bindings);
+    }
+
+    /// The same without exchanges, queues and bindings.
+    #[must_use]
+    pub fn access_only(self) -> Self {
+        Self { exchanges: Vec::new(), queues: Vec::new(), bindings: Vec::new(), ..self }
+    }
+
     /// One virtual host, and one user who may do everything there.
     #[must_use]
     pub fn with_user(user: User, vhost: &str) -> Self {

@@ -9,6 +9,7 @@ pub mod engine;
 mod location;
 pub mod model;
 mod octets;
+mod page;
 pub mod pattern;
 #[doc(hidden)]
 pub mod planted;
@@ -20,5 +21,6 @@ mod time;
 
 pub use location::Location;
 pub use octets::OctetCount;
+pub use page::{AwayRun, Ordinal, PagePlace, Run};
 pub use refusal::Refusal;
 pub use time::Now;

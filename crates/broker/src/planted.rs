@@ -72,6 +72,60 @@ bugs! {
     AlarmForgetsWaiting,
     /// A consumer gets all that it has credit for before the next one gets any.
     NoRoundRobin,
+    /// A message is fetched whose time is over.
+    ExpiredFetched,
+    /// The housekeeper is not told of a deadline that is earlier than all others.
+    DeadlineNotTold,
+    /// A message that comes back to its queue has all its time again.
+    RequeueRenewsLife,
+    /// Of several messages that die in one step, the last one's dead letter is lost.
+    DeadLetterLost,
+    /// A dead letter is published twice.
+    DeadLetterTwice,
+    /// A message that dies again in the same way is not counted again.
+    DeathNotCounted,
+    /// Dead letters go round for ever.
+    CycleForgotten,
+    /// What does not fit is dropped, and no dead letter.
+    DropHeadWithoutLetter,
+    /// What came back goes before messages of higher priorities.
+    ReturnedBeforePriority,
+    /// A consumer is given messages while another one is the active one.
+    PassiveConsumerServed,
+    /// No consumer follows the active one.
+    SuccessionForgotten,
+    /// A message may come back once more often than its queue allows.
+    DeliveryLimitOffByOne,
+    /// A queue goes for want of use though it has consumers.
+    UsedQueueExpires,
+    /// Fetching from a queue is no use of it.
+    ExpiryNotRenewedByGet,
+    /// Consumers of a low priority take turns with those of a higher one.
+    ConsumerPriorityIgnored,
+    /// A consumer without acknowledgements is served though its channel's prefetch is used up.
+    NoAckIgnoresSharedPrefetch,
+    /// A confirm goes out before the journal is synced.
+    ConfirmBeforeSync,
+    /// The folder is not synced when the journal begins a file.
+    NamesNotSynced,
+    /// After a sync that failed the journal goes on in the same file.
+    SyncTriedAgain,
+    /// A record is taken though its checksum does not match.
+    TornRecordTaken,
+    /// A snapshot is written before the journal is synced up to what it says.
+    SnapshotBeforeSync,
+    /// Pages are told of before they are synced.
+    PagesNotSynced,
+    /// Segments go before the snapshot is synced that makes them superfluous.
+    SnapshotNotSynced,
+    /// Places in a queue are given again after a restart.
+    OrdinalsUsedAgain,
+    /// An acknowledgement is not written down.
+    AcknowledgementNotKept,
+    /// A deleted queue is not written down as deleted.
+    DeletionNotKept,
+    /// A binding is not declared again after a restart.
+    BindingNotRevived,
 }
 
 /// Whether the bug is planted.

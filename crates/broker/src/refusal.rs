@@ -58,6 +58,8 @@ pub enum Refusal {
     },
     #[error("invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {queue_type}")]
     ArgumentOfOtherType { argument: &'static str, queue: String, vhost: String, queue_type: &'static str },
+    #[error("Exceeded max value for {argument}")]
+    ArgumentTooLarge { argument: &'static str },
     #[error("invalid property '{property}' for queue '{queue}' in vhost '{vhost}'")]
     InvalidProperty { property: &'static str, queue: String, vhost: String },
     #[error("Cannot declare a server-named queue for type {queue_type}")]
@@ -169,6 +171,7 @@ impl Refusal {
             | Self::InvalidArgument { .. }
             | Self::ArgumentType { .. }
             | Self::ArgumentOfOtherType { .. }
+            | Self::ArgumentTooLarge { .. }
             | Self::InvalidProperty { .. }
             | Self::TooManyQueues { .. }
             | Self::ServerNamed { .. }

@@ -3,7 +3,7 @@
 mod client;
 
 use client::{Client, Unheeded};
-use leveret_broker::engine::House;
+use leveret_broker::{Now, engine::House};
 use leveret_wire::{
     ContentHeader, FrameKind, Method, Properties, TableBuf, Value,
     method::{basic, queue},
@@ -51,4 +51,22 @@ fn a_queue_is_waited_for_once() {
         looks += 1;
     }
     assert_eq!(looks, 1);
+}
+
+#[test]
+fn an_exclusive_queue_that_nobody_used_leaves_its_owner_too() {
+    let mut client = Client::opened();
+    let mut house = House::new(&client.engine, Box::new(Unheeded));
+    let arguments = TableBuf::new().with("x-expires", Value::I64(10));
+    for name in ["x", "y"] {
+        let arguments = if name == "x" { arguments.as_table() } else { leveret_wire::Table::EMPTY };
+        client
+            .call(1, queue::Declare { queue: name.into(), exclusive: true, arguments, ..Default::default() });
+    }
+    assert!(format!("{:?}", client.connection).contains("exclusive_queues: 2"));
+    let later = Now { monotonic_millis: Client::NOW.monotonic_millis + 10, ..Client::NOW };
+    while house.advance(later) {}
+    assert_eq!(client.engine.queue_count(), 2);
+    client.connection.advance(later);
+    assert!(format!("{:?}", client.connection).contains("exclusive_queues: 1"));
 }

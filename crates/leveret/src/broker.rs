@@ -3,14 +3,16 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use leveret_broker::{
     access::User,
     definitions::{DefinitionError, Definitions as Typed},
-    engine::{Config, Engine, Entropy},
+    engine::{Config, Engine, Entropy, OpenError, Store},
+    store::{Disk as _, recovery::Damage},
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
@@ -19,7 +21,11 @@ use tokio::runtime::Runtime;
 use crate::{
     clock::Clock,
     definitions::{Definitions, hashed},
-    house, listener, memory,
+    disk::{DataFolderError, DirectoryDisk, Syncing},
+    house,
+    keeper::Keeper,
+    listener, memory,
+    pager::Pager,
 };
 
 /// How long connections may take to close when the broker stops.
@@ -27,6 +33,8 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(2);
 /// Threads, unless the machine has fewer cores.
 const WORKERS_MAX: usize = 8;
+/// Octets of messages above which those of long queues are put on disk.
+const PAGING_OCTETS: u64 = 64 * 1024 * 1024;
 
 /// Why a broker does not start.
 #[derive(Debug, Error)]
@@ -45,6 +53,12 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// What an earlier run left in the data folder cannot be removed, or there are no threads.
+    #[error("cannot put messages into the data folder")]
+    Pages {
+        /// What the operating system says.
+        source: io::Error,
+    },
     /// No threads could be had.
     #[error("cannot start the broker's threads")]
     Threads {
@@ -59,6 +73,15 @@ pub enum StartError {
         /// Which of them, and what is wrong with it.
         definition: DefinitionError,
     },
+    /// What is in the data folder cannot be read.
+    #[error("cannot read what is in the data folder")]
+    Store {
+        /// What the operating system says, or which file is of a newer version.
+        source: io::Error,
+    },
+    /// The data folder cannot be used, or another broker has it.
+    #[error(transparent)]
+    DataFolder(#[from] DataFolderError),
 }
 
 /// A broker that runs in this process. Dropping it stops it; [`Broker::shutdown`] also tells its
@@ -72,6 +95,11 @@ pub struct Broker {
     addresses: Vec<SocketAddr>,
     /// Taken when it stops.
     runtime: Option<Runtime>,
+    /// Puts messages on disk; ended when the broker stops.
+    keeper: Option<Keeper>,
+    pager: Option<Pager>,
+    /// Held so that no other broker takes the folder.
+    disk: Option<Arc<DirectoryDisk>>,
 }
 
 /// Sets a broker up.
@@ -84,6 +112,9 @@ pub struct BrokerBuilder {
     default_virtual_host: String,
     users: Vec<Login>,
     definitions: Option<Definitions>,
+    data: Option<PathBuf>,
+    syncing: Syncing,
+    paging_octets: u64,
 }
 
 /// A name and its password.
@@ -130,6 +161,9 @@ impl Broker {
             default_virtual_host: "/".to_owned(),
             users: Vec::new(),
             definitions: None,
+            data: None,
+            syncing: Syncing::Honest,
+            paging_octets: PAGING_OCTETS,
         }
     }
 
@@ -155,6 +189,12 @@ impl Broker {
     #[must_use]
     pub fn definitions(&self) -> Definitions {
         Definitions::of_broker(self.engine.definitions())
+    }
+
+    /// The folder that this broker has for itself, if it was given one.
+    #[must_use]
+    pub fn data_folder(&self) -> Option<&Path> {
+        self.disk.as_deref().map(DirectoryDisk::path)
     }
 
     /// How many connections there are, those in their handshake among them.
@@ -200,6 +240,8 @@ impl Broker {
         if !matches!(gone.await, Ok(Ok(()))) {
             tracing::warn!("some connections did not close in time and were dropped");
         }
+        drop(self.pager.take());
+        drop(self.keeper.take());
         runtime.shutdown_background();
     }
 }
@@ -252,6 +294,29 @@ impl BrokerBuilder {
         self
     }
 
+    /// What was kept, with what is given now: definitions, which come on top, or users.
+    fn define_with(&mut self, store: Option<&Store>) -> Result<(Typed, Option<Login>), StartError> {
+        let (is_given, users) = (self.definitions.is_some(), self.users.clone());
+        let (typed, login) = self.define()?;
+        let Some(text) = store.and_then(Store::access) else { return Ok((typed, login)) };
+        let kept = str::from_utf8(text).ok().and_then(|text| Definitions::from_json(text).ok());
+        let Some(Definitions { typed: mut kept, .. }) = kept else {
+            tracing::error!(
+                "users and virtual hosts that were kept cannot be read; those of a first start are made"
+            );
+            return Ok((typed, login));
+        };
+        if is_given {
+            kept.merge(typed);
+        } else {
+            users.iter().for_each(|login| {
+                kept.users.retain(|user| *user.name != *login.name);
+                kept.add_user(login.user());
+            });
+        }
+        Ok((kept, login))
+    }
+
     /// The definitions that all of this makes, and the login for a URI.
     fn define(&mut self) -> Result<(Typed, Option<Login>), StartError> {
         let Some(definitions) = self.definitions.take() else {
@@ -278,6 +343,37 @@ impl BrokerBuilder {
             typed.add_user(login.user());
         }
         Ok((typed, self.users.first().cloned()))
+    }
+
+    /// Takes a folder for this broker alone; it is made if it is not there. Without one nothing of the
+    /// broker touches a disk.
+    #[must_use]
+    pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data = Some(folder.into());
+        self
+    }
+
+    /// Leaves it to the operating system when what is written to the data folder reaches the disk. A
+    /// power cut takes what it had not written, whoever was told otherwise.
+    #[must_use]
+    pub const fn no_sync(mut self) -> Self {
+        self.syncing = Syncing::Skipped;
+        self
+    }
+
+    /// Octets that are to stay free on the data folder's disk; 50 MB by default.
+    #[must_use]
+    pub const fn disk_free_limit_octets(mut self, octets: u64) -> Self {
+        self.config.disk_free_limit_octets = octets;
+        self
+    }
+
+    /// Octets of messages above which those of long queues are put into the data folder, 64 MiB by
+    /// default, so that memory does not grow with them. Without a folder they stay in memory.
+    #[must_use]
+    pub const fn paging_octets(mut self, octets: u64) -> Self {
+        self.paging_octets = octets;
+        self
     }
 
     /// Octets of messages above which publishers are not read from. The default is a share of
@@ -327,24 +423,44 @@ impl BrokerBuilder {
     /// Starts the broker. It accepts connections when this returns.
     ///
     /// # Errors
-    /// [`StartError`] when an address cannot be listened on; then nothing is left running.
+    /// [`StartError`] when an address cannot be listened on or the data folder not be had; then nothing
+    /// is left running.
     #[allow(clippy::unused_async, reason = "starting may come to wait, for a data folder to be read")]
     pub async fn start(mut self) -> Result<Broker, StartError> {
         if self.addresses.is_empty() {
             self.addresses.push((Ipv4Addr::LOCALHOST, 0).into());
         }
         let origin = self.definitions.as_ref().map_or_else(String::new, |given| given.origin.clone());
-        let (typed, login) = self.define()?;
+        let disk = self.disk()?.map(Arc::new);
+        let store = disk.as_ref().map(store).transpose()?;
+        let (typed, login) = self.define_with(store.as_ref())?;
         let virtual_host = typed.vhosts.first().map_or_else(String::new, |vhost| vhost.name.to_string());
         self.config.definitions = typed;
         let sockets = self.addresses.iter().map(|&address| bind(address)).collect::<Result<Vec<_>, _>>()?;
+        self.config.paging_octets = disk.as_ref().map(|_| self.paging_octets);
         let runtime = self.runtime().map_err(|source| StartError::Threads { source })?;
         let clock = Clock::new();
-        let engine = match Engine::open(self.config, Box::new(SystemEntropy), clock.now()) {
-            Ok(engine) => engine,
-            Err(definition) => {
+        let engine =
+            match Engine::open_with(self.config, Box::new(SystemEntropy), clock.now(), store.as_ref()) {
+                Ok(engine) => engine,
+                Err(error) => {
+                    runtime.shutdown_background();
+                    return Err(match error {
+                        OpenError::Definition(definition) => StartError::Definitions { origin, definition },
+                        OpenError::Disk(source) => StartError::Store { source },
+                    });
+                }
+            };
+        engine.keep_access(Definitions::of_broker(engine.definitions().access_only()).to_json().as_bytes());
+        let workers = disk.clone().map(|disk| {
+            let keeper = Keeper::start(&engine, &disk)?;
+            Ok((keeper, Pager::start(&engine, disk, clock)?))
+        });
+        let (keeper, pager) = match workers.transpose() {
+            Ok(workers) => workers.unzip(),
+            Err(source) => {
                 runtime.shutdown_background();
-                return Err(StartError::Definitions { origin, definition });
+                return Err(StartError::Pages { source });
             }
         };
         runtime.spawn(house::keep(Arc::clone(&engine), clock));
@@ -365,7 +481,19 @@ impl BrokerBuilder {
             addresses.push(address);
             runtime.spawn(listener::accept(listener, Arc::clone(&engine), clock));
         }
-        Ok(Broker { engine, login, virtual_host, addresses, runtime: Some(runtime) })
+        Ok(Broker { engine, login, virtual_host, addresses, runtime: Some(runtime), keeper, pager, disk })
+    }
+
+    fn disk(&self) -> Result<Option<DirectoryDisk>, StartError> {
+        let Some(path) = &self.data else { return Ok(None) };
+        let disk = DirectoryDisk::open(path, self.syncing)?;
+        let limit = self.config.disk_free_limit_octets;
+        if let Ok(free) = disk.free_octets()
+            && free < limit
+        {
+            tracing::warn!("{} has room for {free} octets, less than the limit of {limit}", path.display());
+        }
+        Ok(Some(disk))
     }
 
     fn runtime(&self) -> io::Result<Runtime> {
@@ -375,6 +503,40 @@ impl BrokerBuilder {
             .thread_name("leveret")
             .enable_all()
             .build()
+    }
+}
+
+/// What an earlier run left in the folder. What is damaged of it is told.
+fn store(disk: &Arc<DirectoryDisk>) -> Result<Store, StartError> {
+    let begin = Instant::now();
+    let store =
+        Store::open(Arc::<DirectoryDisk>::clone(disk)).map_err(|source| StartError::Store { source })?;
+    tell_damage(&store, store.damage());
+    tracing::info!(
+        milliseconds = begin.elapsed().as_millis(),
+        "the data folder {} is read",
+        disk.path().display()
+    );
+    Ok(store)
+}
+
+fn tell_damage(store: &Store, damage: &Damage) {
+    for (number, messages) in &damage.lost {
+        let (queue, vhost) = store.queue_name(*number).unwrap_or_default();
+        tracing::error!(queue, vhost, messages, "messages are lost, because what they stood in is damaged");
+    }
+    for (file, octets) in &damage.files {
+        tracing::error!(file, octets, "a file is damaged; what is whole in it is used");
+    }
+    if damage.torn_octets > 0 {
+        let octets = damage.torn_octets;
+        tracing::warn!(
+            octets,
+            "the end of the journal was not written whole; nobody was told that it was there"
+        );
+    }
+    if damage.no_snapshot {
+        tracing::error!("no snapshot is whole: what was declared before the oldest journal is lost");
     }
 }
 

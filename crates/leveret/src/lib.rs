@@ -58,13 +58,17 @@ mod broker;
 mod clock;
 mod connection;
 mod definitions;
+mod disk;
 mod house;
+mod keeper;
 mod listener;
 pub mod memory;
+mod pager;
 mod read_buffer;
 
 pub use broker::{Broker, BrokerBuilder, StartError};
 pub use definitions::{DefinitionError, Definitions, DefinitionsError};
+pub use disk::DataFolderError;
 
 /// Compiles the README's Rust with the documentation's tests.
 #[cfg(doctest)]

@@ -122,3 +122,15 @@ async fn definitions_that_do_not_fit_together_are_named() {
     .await;
     check(r#"{"vhosts": [{"name": "v"}, {"name": "v"}]}"#, "vhost 'v': is there twice").await;
 }
+
+#[tokio::test]
+async fn definitions_switch_the_firehose_on() {
+    let json = r#"{"vhosts": [{"name": "on", "tracing": true}, {"name": "off", "tracing": false}]}"#;
+    let broker = started(Definitions::from_json(json).unwrap()).await;
+    let export = broker.definitions().to_json();
+    assert_eq!(field(&export, "vhosts", "on", "/tracing"), true);
+    assert_eq!(field(&export, "vhosts", "off", "/tracing"), serde_json::Value::Null);
+    assert!(broker.set_tracing("on", false));
+    let export = broker.definitions().to_json();
+    assert_eq!(field(&export, "vhosts", "on", "/tracing"), serde_json::Value::Null);
+}

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::model::Reason;
+
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// Something that happens in a run.
@@ -106,10 +108,46 @@ counts! {
     PausedRead = "paused reads",
     /// A peer did not read, and its output was full.
     FullOutput = "full outputs",
+    /// A message's time was over.
+    Expired = "expired",
+    /// A dead letter of a message that a consumer refused.
+    DeadLetterRejected = "dead letters: rejected",
+    /// A dead letter of a message whose time was over.
+    DeadLetterExpired = "dead letters: expired",
+    /// A dead letter of a message that did not fit.
+    DeadLetterMaxLength = "dead letters: maxlen",
+    /// A dead letter of a message that came back too often.
+    DeadLetterDeliveryLimit = "dead letters: delivery limit",
+    /// A dead letter did not go to a queue that it came through.
+    Cycle = "dead-letter cycles ended",
+    /// A delivery said how often it had come back.
+    CountedDelivery = "deliveries with a count",
+    /// A queue went that nobody used.
+    QueueExpired = "queues expired",
+    /// Another consumer became the active one.
+    Succession = "successions",
+    /// The housekeeper had a turn.
+    HouseTurn = "turns of the housekeeper",
+    /// A turn of the housekeeper that came later than it was asked for.
+    LateHouseTurn = "late turns of the housekeeper",
+    /// Messages were sent round the consumers that come first.
+    RoundOfSome = "rounds of the first consumers",
     /// Messages were sent round all consumers of a queue.
     Round = "rounds of consumers",
     /// All went quiet and everything was compared.
     Quiet = "quiet moments compared",
+}
+
+impl Event {
+    /// A dead letter, by why the message died.
+    pub(crate) const fn dead_letter(reason: Reason) -> Self {
+        match reason {
+            Reason::Rejected => Self::DeadLetterRejected,
+            Reason::Expired => Self::DeadLetterExpired,
+            Reason::MaxLength => Self::DeadLetterMaxLength,
+            Reason::DeliveryLimit => Self::DeadLetterDeliveryLimit,
+        }
+    }
 }
 
 /// How often each event happened.

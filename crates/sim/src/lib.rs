@@ -11,6 +11,8 @@
 
 pub mod client;
 pub mod counts;
+pub mod cuts;
+pub mod disk;
 pub mod frames;
 pub mod model;
 pub mod network;
@@ -20,6 +22,7 @@ pub mod run;
 pub mod trace;
 
 mod auditor;
+mod house;
 mod link;
 mod rest;
 mod world;

@@ -16,7 +16,8 @@ use leveret_broker::{
 
 use crate::{client::Client, model::ConnectionKey, network::Pipe, random::Random};
 
-struct Bell(Arc<AtomicBool>);
+/// Notes that it was rung.
+pub(crate) struct Bell(pub(crate) Arc<AtomicBool>);
 
 impl Wake for Bell {
     fn wake(&self) {

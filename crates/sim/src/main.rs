@@ -8,7 +8,11 @@ use std::{
 };
 
 use clap::Parser;
-use leveret_sim::{Counts, Settings, run};
+use leveret_sim::{
+    Counts, Settings,
+    cuts::{CutReport, run_cuts},
+    run,
+};
 
 /// Runs the broker's engine from seeds and holds it against a model of the messaging rules.
 ///
@@ -29,6 +33,10 @@ struct Arguments {
     /// Go on with the next seed after one that shows a fault
     #[arg(long, conflicts_with = "seed")]
     keep_going: bool,
+    /// Cut the power, kill and stop the broker, on a simulated disk, and hold what is there after each
+    /// start against what clients were told
+    #[arg(long, conflicts_with_all = ["steps", "clients", "story"])]
+    power_cuts: bool,
     /// Steps of a run, before its end begins
     #[arg(long, value_name = "COUNT", default_value = "5000")]
     steps: NonZeroUsize,
@@ -75,6 +83,9 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.power_cuts {
+        return cut_power(&arguments);
+    }
     let (first, last) = arguments.seeds();
     let (mut counts, mut clean, mut faulty) = (Counts::default(), 0_u64, Vec::new());
     for seed in first..=last {
@@ -96,6 +107,31 @@ fn main() -> ExitCode {
         }
     }
     print(format_args!("seeds without a fault: {clean}\n{counts}"));
+    if faulty.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("seeds with a fault: {faulty:?}");
+    ExitCode::FAILURE
+}
+
+fn cut_power(arguments: &Arguments) -> ExitCode {
+    let (first, last) = arguments.seeds();
+    let (mut report, mut faulty) = (CutReport::default(), Vec::new());
+    #[cfg(feature = "planted-bugs")]
+    leveret_broker::planted::plant(arguments.bug);
+    for seed in first..=last {
+        match run_cuts(seed) {
+            Ok(one) => report.add(&one),
+            Err(violation) => {
+                eprintln!("{violation}\nagain: cargo run -p leveret-sim -- --power-cuts --seed {seed}");
+                if !arguments.keep_going {
+                    return ExitCode::FAILURE;
+                }
+                faulty.push(seed);
+            }
+        }
+    }
+    print(format_args!("{report}\n"));
     if faulty.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -84,10 +84,14 @@ enum Focus {
     Confirms,
     /// The memory alarm comes and goes.
     Memory,
+    /// Messages and queues whose time runs out, and dead letters.
+    Lives,
+    /// Who comes first: messages, consumers, one active consumer.
+    Order,
 }
 
 impl Focus {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 11] = [
         Self::Anything,
         Self::Anything,
         Self::Consumers,
@@ -95,7 +99,16 @@ impl Focus {
         Self::Confirms,
         Self::Memory,
         Self::Memory,
+        Self::Lives,
+        Self::Lives,
+        Self::Lives,
+        Self::Order,
     ];
+
+    /// Whether queues are declared with all that they can be asked.
+    const fn is_about_queues(self) -> bool {
+        matches!(self, Self::Lives | Self::Order)
+    }
 
     /// How much more of what it has then.
     const fn factors(self) -> &'static [(u64, Act)] {
@@ -107,6 +120,17 @@ impl Focus {
             }
             Self::Confirms => {
                 &[(4, Act::Burst), (6, Act::SelectConfirms), (2, Act::Consume), (3, Act::Requeue)]
+            }
+            Self::Lives => &[
+                (3, Act::Get),
+                (4, Act::Requeue),
+                (1, Act::Consume),
+                (2, Act::Publish),
+                (1, Act::Purge),
+                (1, Act::Settle),
+            ],
+            Self::Order => {
+                &[(3, Act::Consume), (4, Act::Cancel), (3, Act::Get), (2, Act::Requeue), (2, Act::Publish)]
             }
             Self::Memory => &[(2, Act::Burst), (4, Act::Settle), (2, Act::SettleMany), (2, Act::Consume)],
         }
@@ -120,8 +144,10 @@ pub struct QueueShape {
     pub durable: bool,
     /// Goes with its last consumer.
     pub auto_delete: bool,
-    /// Limits.
+    /// Limits, lives, order.
     pub arguments: TableBuf,
+    /// Whether it is a quorum queue.
+    pub is_quorum: bool,
 }
 
 /// How an exchange of a shared name is declared.
@@ -149,6 +175,12 @@ pub struct Plan {
     pub has_publishers: bool,
     /// What they like to do.
     pub likings: Vec<(u64, Act)>,
+    /// How many of a hundred messages have a life of their own.
+    pub expiration_percent: u64,
+    /// How many of a hundred deliveries that are refused do not go back to their queue.
+    pub refusal_percent: u64,
+    /// How many of a hundred messages and consumers have a priority.
+    pub priority_percent: u64,
     /// The shared queues, named `q0` and so on.
     pub queues: Vec<QueueShape>,
     /// The shared exchanges, named `x0` and so on.
@@ -184,15 +216,22 @@ pub struct Plan {
 impl Plan {
     /// The plan of a run.
     pub fn new(random: &mut Random, clients: Option<usize>) -> Self {
-        let floods = random.percent(14);
         let focus = *random.pick(&Focus::ALL);
+        let floods = random.percent(14) && !focus.is_about_queues();
         let (memory_watermark_octets, body_octets_max) = memory(random, focus, floods);
         Self {
             clients: clients.unwrap_or_else(|| 2 + random.below(5)),
             floods,
             has_publishers: random.percent(50) || focus == Focus::Memory,
             likings: likings(random, focus),
-            queues: (0..2 + random.below(4)).map(|_| queue_shape(random)).collect(),
+            expiration_percent: if focus == Focus::Lives {
+                *random.pick(&[0, 20, 60])
+            } else {
+                *random.pick(&[0, 0, 5])
+            },
+            refusal_percent: if focus == Focus::Lives { *random.pick(&[20, 80]) } else { 20 },
+            priority_percent: if focus == Focus::Order { 60 } else { *random.pick(&[0, 10, 30]) },
+            queues: queue_shapes(random, focus, floods),
             exchanges: (0..2 + random.below(4)).map(|_| exchange_shape(random)).collect(),
             body_octets_max,
             memory_watermark_octets,
@@ -218,6 +257,10 @@ fn memory(random: &mut Random, focus: Focus, floods: bool) -> (u64, usize) {
     }
     let watermark_octets = *random.pick(&[u64::MAX, u64::MAX, 4_000, 20_000, 100_000]);
     let body_octets_max = *random.pick(&[20, 20, 200, 6_000, 40_000]);
+    if focus.is_about_queues() {
+        // What one batch buries comes behind it, and it is to be one batch.
+        return (*random.pick(&[u64::MAX, u64::MAX, 20_000]), body_octets_max.min(1_000));
+    }
     (if floods { u64::MAX } else { watermark_octets }, body_octets_max)
 }
 
@@ -245,7 +288,119 @@ fn queue_shape(random: &mut Random) -> QueueShape {
             arguments.push("x-overflow", Value::LongStr(b"reject-publish"));
         }
     }
-    QueueShape { durable: random.percent(50), auto_delete: random.percent(20), arguments }
+    QueueShape { durable: random.percent(50), auto_delete: random.percent(20), arguments, is_quorum: false }
+}
+
+fn queue_shapes(random: &mut Random, focus: Focus, floods: bool) -> Vec<QueueShape> {
+    let count = 2 + random.below(4);
+    let shape = |_| {
+        let mut shape = queue_shape(random);
+        match focus {
+            Focus::Lives => {
+                add_lives(random, &mut shape, count);
+                add_grave(random, &mut shape, count, 75);
+                add_type(random, &mut shape, 30);
+            }
+            Focus::Order => {
+                add_order(random, &mut shape);
+                add_grave(random, &mut shape, count, 20);
+                add_type(random, &mut shape, 15);
+            }
+            _ if !floods && random.percent(10) => add_order(random, &mut shape),
+            _ => {}
+        }
+        shape
+    };
+    let mut shapes: Vec<QueueShape> = (0..count).map(shape).collect();
+    unchain_limits(&mut shapes);
+    shapes
+}
+
+/// Of the queues with dead letters one drops messages for its length. Where several do and send each
+/// other what they drop, the model loses sight of which message is where.
+fn unchain_limits(shapes: &mut [QueueShape]) {
+    let drops = |shape: &&mut QueueShape| {
+        let arguments = shape.arguments.as_table();
+        let is_limited =
+            ["x-max-length", "x-max-length-bytes"].iter().any(|name| arguments.find(name).is_some());
+        is_limited
+            && arguments.find("x-dead-letter-exchange").is_some()
+            && arguments.find("x-overflow").is_none()
+    };
+    for shape in shapes.iter_mut().filter(drops).skip(1) {
+        let mut others = TableBuf::new();
+        for (name, value) in shape.arguments.as_table().iter() {
+            if !name.as_bytes().starts_with(b"x-max-length") {
+                others.push_field(name, value);
+            }
+        }
+        shape.arguments = others;
+    }
+}
+
+/// Times after which messages and the queue go.
+fn add_lives(random: &mut Random, shape: &mut QueueShape, count: usize) {
+    if random.percent(50) {
+        let ttl = *random.pick(&[0, 1, 20, 120, 500, 2_000]);
+        shape.arguments.push("x-message-ttl", Value::I32(ttl));
+    }
+    if count > 2 && random.percent(25) {
+        shape.arguments.push("x-expires", Value::I32(*random.pick(&[30, 200, 1_000])));
+    }
+}
+
+/// Where dead letters go: to a queue by its name, or to an exchange.
+fn add_grave(random: &mut Random, shape: &mut QueueShape, count: usize, percent: u64) {
+    if !random.percent(percent) {
+        return;
+    }
+    let queue = format!("q{}", random.below(count));
+    let (exchange, key) = match random.below(10) {
+        0..=5 => ("", Some(&*queue)),
+        6 => ("", None),
+        7 => ("amq.fanout", None),
+        8 => ("amq.direct", Some("a")),
+        _ => (*random.pick::<&str>(&["x0", "x1", "amq.topic", "nothing"]), None),
+    };
+    shape.arguments.push("x-dead-letter-exchange", Value::LongStr(exchange.as_bytes()));
+    if let Some(key) = key {
+        shape.arguments.push("x-dead-letter-routing-key", Value::LongStr(key.as_bytes()));
+    }
+    let arguments = shape.arguments.as_table();
+    if arguments.find("x-overflow").is_some() && random.percent(60) {
+        let others = arguments.iter().filter(|(name, _)| name.as_bytes() != b"x-overflow");
+        let mut changed = TableBuf::new().with("x-overflow", Value::LongStr(b"reject-publish-dlx"));
+        others.for_each(|(name, value)| changed.push_field(name, value));
+        shape.arguments = changed;
+    }
+}
+
+/// Who comes first.
+fn add_order(random: &mut Random, shape: &mut QueueShape) {
+    if random.percent(50) {
+        shape.arguments.push("x-max-priority", Value::I32(*random.pick(&[1, 3, 9])));
+    }
+    if random.percent(40) {
+        shape.arguments.push("x-single-active-consumer", Value::Bool(true));
+    }
+}
+
+/// Some queues are quorum queues, which have no priorities and no overflow to a grave.
+fn add_type(random: &mut Random, shape: &mut QueueShape, percent: u64) {
+    let arguments = shape.arguments.as_table();
+    // Nobody may fetch from a quorum queue with one active consumer, so nobody could clear it up.
+    let is_odd = arguments.find("x-max-priority").is_some()
+        || arguments.find("x-single-active-consumer").is_some()
+        || arguments.find("x-overflow") == Some(Value::LongStr(b"reject-publish-dlx"));
+    if is_odd || !random.percent(percent) {
+        return;
+    }
+    shape.arguments.push("x-queue-type", Value::LongStr(b"quorum"));
+    if random.percent(70) {
+        let limit = *random.pick(&[0, 1, 2, 4, -1]);
+        shape.arguments.push("x-delivery-limit", Value::I32(limit));
+    }
+    (shape.is_quorum, shape.durable, shape.auto_delete) = (true, true, false);
 }
 
 /// Shared exchanges that may come and go, others, and what leads nowhere.

@@ -72,20 +72,22 @@ impl World {
 
     /// As many steps as there are connections, and whether that was not all that there is to do.
     fn round(&mut self) -> Checked<bool> {
-        for _ in 0..self.links.len() {
-            let at = self.random.below(self.links.len());
+        for _ in 0..=self.links.len() {
+            let at = self.random.below(self.links.len() + 1);
+            if at == self.links.len() {
+                self.keep_house()?;
+                continue;
+            }
             if let Some(step) = self.random.pick_from(steps_at_rest(&self.links[at])) {
                 self.take(at, step, Some(usize::MAX))?;
-            }
-            if self.links.is_empty() {
-                return Ok(false);
             }
         }
         for link in self.links.iter_mut().filter(|link| link.client.is_lost) {
             // Nobody will read it, and it would keep the broker from saying all that is due.
             link.pipe.read(usize::MAX);
         }
-        Ok(self.links.iter().any(|link| steps_at_rest(link).next().is_some()))
+        let house = self.housekeeper.is_due(self.now.monotonic_millis);
+        Ok(house || self.links.iter().any(|link| steps_at_rest(link).next().is_some()))
     }
 
     /// Publishers that are read later have their time.

@@ -85,12 +85,24 @@ fn frame_text(frame: &Frame<'_>) -> String {
             Ok(method) => format!("on {channel}: {method:?}"),
             Err(error) => format!("on {channel}: a broken method: {error}"),
         },
-        FrameKind::Header => format!("on {channel}: the header of message {:?}", message_id(frame.payload)),
+        FrameKind::Header => format!("on {channel}: the header of {}", message_text(frame.payload)),
         kind => format!("on {channel}: {kind:?} of {} octets", frame.payload.len()),
     }
 }
 
-fn message_id(payload: &[u8]) -> Option<u64> {
-    let header = ContentHeader::decode(payload).ok()?;
-    Properties::decode(header.property_octets).ok()?.timestamp
+fn message_text(payload: &[u8]) -> String {
+    let header = ContentHeader::decode(payload).ok();
+    let properties = header.and_then(|header| Properties::decode(header.property_octets).ok());
+    let Some(properties) = properties else { return "a broken message".to_owned() };
+    let mut text = format!("message {}", properties.timestamp.unwrap_or(0));
+    if let Some(millis) = properties.expiration {
+        text += &format!(", for {millis} ms");
+    }
+    if let Some(priority) = properties.priority {
+        text += &format!(", priority {priority}");
+    }
+    if let Some(headers) = properties.headers.filter(|headers| headers.find("x-death").is_some()) {
+        text += &format!(", dead before: {headers:?}");
+    }
+    text
 }

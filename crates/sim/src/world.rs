@@ -9,6 +9,7 @@ use crate::{
     client::{Client, Role},
     counts::Event,
     ensure,
+    house::Housekeeper,
     link::{Link, Step},
     model::{Circumstances, Model},
     plan::Plan,
@@ -21,29 +22,40 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) random: Random,
     pub(crate) now: Now,
+    pub(crate) housekeeper: Housekeeper,
     pub(crate) links: Vec<Link>,
     pub(crate) model: Model,
     pub(crate) trace: Trace,
     pub(crate) is_stopping: bool,
     watermark_octets: u64,
     last_number: u32,
+    /// Turns since time last passed that left more to do.
+    unfinished_turns: u32,
 }
+
+/// So many turns at one time leave more to do only if there is no end to it.
+const UNFINISHED_TURNS_MAX: u32 = 200;
 
 impl World {
     pub(crate) fn new(engine: Arc<Engine>, plan: Plan, random: Random, model: Model, trace: Trace) -> Self {
         let watermark_octets = plan.memory_watermark_octets;
-        Self {
+        let housekeeper = Housekeeper::new(&engine);
+        let mut world = Self {
             engine,
             plan,
             random,
             now: Now { monotonic_millis: 1, wall_millis: 1_700_000_000_000 },
+            housekeeper,
             links: Vec::new(),
             model,
             trace,
             is_stopping: false,
             watermark_octets,
             last_number: 0,
-        }
+            unfinished_turns: 0,
+        };
+        world.tell_time();
+        world
     }
 
     fn next_number(&mut self) -> u32 {
@@ -75,7 +87,10 @@ impl World {
 
     /// One thing happens somewhere, if there is anything to happen at the place chosen.
     pub(crate) fn step(&mut self, steady: u32) -> Checked {
-        let at = self.random.below(self.links.len());
+        let at = self.random.below(self.links.len() + 1);
+        if at == self.links.len() {
+            return self.keep_house();
+        }
         let mut steps: Vec<Step> = self.links[at].steps().collect();
         if self.links[at].client.number == steady {
             steps.retain(|step| *step != Step::Act);
@@ -84,6 +99,35 @@ impl World {
             Some(step) => self.take(at, step, None),
             None => Ok(()),
         }
+    }
+
+    /// The housekeeper has a turn, if it asked for one.
+    pub(crate) fn keep_house(&mut self) -> Checked {
+        let now_millis = self.now.monotonic_millis;
+        if !self.housekeeper.is_due(now_millis) {
+            return Ok(());
+        }
+        self.trace.step(format_args!("the housekeeper's turn"));
+        if self.housekeeper.is_late(now_millis) {
+            self.model.note(Event::LateHouseTurn);
+        }
+        let was_alarmed = self.engine.is_alarmed();
+        let before = self.engine.queue_count();
+        let more = self.housekeeper.advance(self.now);
+        let deleted = before - self.engine.queue_count();
+        self.note_unfinished(more)?;
+        self.model.kept_house(deleted, more)?;
+        self.check_alarm(was_alarmed)
+    }
+
+    fn note_unfinished(&mut self, more: bool) -> Checked {
+        self.unfinished_turns += u32::from(more);
+        ensure!(self.unfinished_turns <= UNFINISHED_TURNS_MAX, "there is no end to what it does");
+        Ok(())
+    }
+
+    fn tell_time(&mut self) {
+        self.model.look_at_clock(self.now.monotonic_millis, self.now.wall_millis);
     }
 
     /// Takes a step; where sizes are open they are drawn, unless one is given.
@@ -173,6 +217,7 @@ impl World {
         if link.connection.output().is_full() {
             self.model.note(Event::FullOutput);
         }
+        self.note_unfinished(more)?;
         let circumstances = self.circumstances(at, was_alarmed);
         self.trace.frames(key.0, "says", &said);
         if dies {
@@ -250,9 +295,12 @@ impl World {
     /// Time passes.
     pub(crate) fn pass(&mut self, millis: u64) {
         self.trace.step(format_args!("{millis} ms pass"));
+        self.unfinished_turns = 0;
         self.now.monotonic_millis += millis;
         self.now.wall_millis += millis;
         let now_millis = self.now.monotonic_millis;
+        self.tell_time();
+        self.housekeeper.look_at_clock(now_millis);
         for link in &mut self.links {
             if link.deadline_millis().is_some_and(|at| at <= now_millis) {
                 link.set_due();

@@ -4,10 +4,12 @@
 //! stopped looking.
 
 use leveret_broker::planted::Bug;
-use leveret_sim::{Failure, Settings, run};
+use leveret_sim::{Failure, Settings, cuts::run_cuts, run};
 
 /// Seeds in which a bug has to show itself.
 const SEEDS: u64 = 200;
+/// The same for a bug of the store.
+const CUT_SEEDS: u64 = 3000;
 
 /// Looks for the bug, and holds what it finds against the same seed without the bug.
 fn find(bug: Bug) -> (u64, String) {
@@ -28,11 +30,53 @@ macro_rules! planted {
             println!("{} is found by seed {seed}: {text}", Bug::$bug.name());
         })*
 
+        /// In the order in which they are listed.
+        const IN_MESSAGING: &[Bug] = &[$(Bug::$bug),*];
+    };
+}
+
+/// Looks for a bug of the store, in runs that cut the power.
+fn find_by_cuts(bug: Bug) -> (u64, String) {
+    let run = |seed, bug| {
+        leveret_broker::planted::plant(bug);
+        let result = run_cuts(seed);
+        leveret_broker::planted::plant(None);
+        result
+    };
+    let found =
+        (1..=CUT_SEEDS).find_map(|seed| run(seed, Some(bug)).err().map(|violation| (seed, violation)));
+    let (seed, violation) = found.expect("a seed shows the bug");
+    run(seed, None).expect("without the bug the seed shows no fault");
+    (seed, violation.to_string())
+}
+
+macro_rules! planted_in_the_store {
+    ($($name:ident: $bug:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            let (seed, text) = find_by_cuts(Bug::$bug);
+            println!("{} is found by seed {seed}: {text}", Bug::$bug.name());
+        })*
+
         #[test]
         fn every_bug_has_its_test() {
-            assert_eq!(Bug::ALL, [$(Bug::$bug),*]);
+            assert_eq!(Bug::ALL, [IN_MESSAGING, &[$(Bug::$bug),*]].concat());
         }
     };
+}
+
+planted_in_the_store! {
+    a_confirm_before_the_sync: ConfirmBeforeSync;
+    names_not_synced: NamesNotSynced;
+    a_sync_tried_again: SyncTriedAgain;
+    a_torn_record_taken: TornRecordTaken;
+    a_snapshot_before_the_sync: SnapshotBeforeSync;
+    pages_not_synced: PagesNotSynced;
+    a_snapshot_not_synced: SnapshotNotSynced;
+    ordinals_used_again: OrdinalsUsedAgain;
+    an_acknowledgement_not_kept: AcknowledgementNotKept;
+    a_deletion_not_kept: DeletionNotKept;
+    a_binding_not_revived: BindingNotRevived;
 }
 
 planted! {
@@ -57,4 +101,20 @@ planted! {
     a_rollback_that_keeps_publishes: RollbackKeepsPublishes;
     an_alarm_that_forgets_who_waits: AlarmForgetsWaiting;
     no_round_robin: NoRoundRobin;
+    an_expired_message_fetched: ExpiredFetched;
+    a_deadline_not_told: DeadlineNotTold;
+    a_requeue_that_renews_life: RequeueRenewsLife;
+    a_dead_letter_lost: DeadLetterLost;
+    a_dead_letter_twice: DeadLetterTwice;
+    a_death_not_counted: DeathNotCounted;
+    a_cycle_forgotten: CycleForgotten;
+    a_drop_from_the_head_without_a_letter: DropHeadWithoutLetter;
+    a_returned_message_before_a_higher_priority: ReturnedBeforePriority;
+    a_passive_consumer_served: PassiveConsumerServed;
+    a_succession_forgotten: SuccessionForgotten;
+    a_delivery_limit_off_by_one: DeliveryLimitOffByOne;
+    a_used_queue_that_expires: UsedQueueExpires;
+    an_expiry_not_renewed_by_get: ExpiryNotRenewedByGet;
+    a_consumer_priority_ignored: ConsumerPriorityIgnored;
+    a_shared_prefetch_ignored: NoAckIgnoresSharedPrefetch;
 }

@@ -15,7 +15,7 @@
 use crate::{Array, DecodeError, Table, reader::Reader, writer::Writer};
 
 /// How deep tables and arrays may be nested in one another.
-pub const TABLE_DEPTH_MAX: usize = 64;
+pub const TABLE_DEPTH_MAX: usize = 1024;
 
 /// A field value, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -28,6 +28,8 @@ pub(super) struct MemoryAlarm {
     /// Who must see it set is told by the count, see [`OctetCount`]; who must see it cleared by the
     /// lock or by the wake.
     raised: AtomicBool,
+    /// The disk has no room, or fails.
+    disk: AtomicBool,
     waiting: Mutex<IndexMap<ConnectionId, Arc<Inbox>>>,
 }
 
@@ -37,6 +39,7 @@ impl MemoryAlarm {
             watermark_octets,
             octets,
             raised: AtomicBool::new(false),
+            disk: AtomicBool::new(false),
             held_octets: AtomicU64::new(0),
             waiting: Mutex::default(),
         }
@@ -44,7 +47,24 @@ impl MemoryAlarm {
 
     #[inline]
     pub(super) fn is_raised(&self) -> bool {
+        self.is_memory_short() || self.is_disk_short()
+    }
+
+    pub(super) fn is_memory_short(&self) -> bool {
         self.raised.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_disk_short(&self) -> bool {
+        self.disk.load(Ordering::Relaxed)
+    }
+
+    /// The disk has no room, or has again. Says whether that is new.
+    pub(super) fn set_disk_short(&self, is_short: bool) -> bool {
+        let was_short = self.disk.swap(is_short, Ordering::AcqRel);
+        if was_short && !is_short {
+            self.wake_waiting();
+        }
+        was_short != is_short
     }
 
     pub(super) fn octets(&self) -> u64 {
@@ -83,14 +103,14 @@ impl MemoryAlarm {
     /// Looks at the count after it shrank.
     #[inline]
     pub(super) fn shrunk(&self) {
-        if self.is_raised() {
+        if self.is_memory_short() {
             self.clear_below(self.octets.get());
         }
     }
 
     /// Whether what connections hold keeps it raised, however many messages are consumed.
     pub(super) fn is_held_up(&self) -> bool {
-        self.is_raised() && self.held_octets.load(Ordering::Relaxed) > self.clear_octets()
+        self.is_memory_short() && self.held_octets.load(Ordering::Relaxed) > self.clear_octets()
     }
 
     const fn clear_octets(&self) -> u64 {
@@ -102,6 +122,11 @@ impl MemoryAlarm {
             return;
         }
         tracing::warn!(octets, "memory alarm cleared: publishers are read from again");
+        self.wake_waiting();
+    }
+
+    /// Each looks whether it waits still.
+    fn wake_waiting(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         for inbox in waiting.values() {
             inbox.call();

@@ -10,14 +10,18 @@ use leveret_wire::{Properties, PublishRoute};
 
 use super::{
     Engine,
+    durability::OpenBatch,
     groups::{Cursor, Groups},
     queue_cell::{QueueCell, Scratch},
     routes::QueueRoute,
 };
 use crate::{
     Location,
-    model::exchange::{Delay, History, is_remembered},
-    store::{LogBatch, OpenChunk, Record},
+    model::{
+        exchange::{Delay, History, is_remembered},
+        queue::{Added, Position as QueuePosition},
+    },
+    store::{LogBatch, OpenChunk, Record, journal::Position},
 };
 
 /// A step on a queue costs as much as this many messages put into it.
@@ -26,6 +30,9 @@ const STEP_APPENDS: usize = 16;
 /// Messages published anew at a time, and octets of records after which no more are taken up.
 const REPUBLISHED_MESSAGES_MAX: usize = 256;
 const REPUBLISHED_OCTETS_MAX: usize = 1024 * 1024;
+
+/// The `delivery-mode` of messages that are to last.
+pub(super) const PERSISTENT: u8 = 2;
 
 /// A message to be put into queues.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +44,8 @@ pub(super) struct Message<'a> {
     pub(super) arrived_millis: u64,
     /// Whether it has the property `expiration`.
     pub(super) expires: bool,
+    /// Whether it is to last in queues that do (`delivery-mode` 2).
+    pub(super) is_persistent: bool,
 }
 
 /// What a queue looks like after it took messages.
@@ -58,6 +67,11 @@ pub(super) struct Batch {
     delayed: Vec<(u64, Delay, Location)>,
     /// Which queue comes next, once the messages are in the log.
     cursor: Option<Cursor>,
+    lasting: Lasting,
+    /// The messages that last, once they are in the journal.
+    in_journal: Option<InJournal>,
+    /// Up to where the journal has to be synced for what became of the batches before.
+    lasts_at: Option<Position>,
 }
 
 impl Batch {
@@ -90,7 +104,8 @@ impl Batch {
         if references == 0 {
             return None;
         }
-        let Message { route: octets, property_octets, body, arrived_millis, expires } = *message;
+        let Message { route: octets, property_octets, body, arrived_millis, expires, is_persistent } =
+            *message;
         let record_octets = Record::octets(octets.as_bytes().len(), property_octets.len(), body.len());
         let references = u32::try_from(references).expect("fewer than 2^32 queues");
         let buffer = || engine.log.buffer(record_octets + octets_left);
@@ -98,6 +113,10 @@ impl Batch {
             |chunk: &mut Vec<u8>| Record::append(chunk, arrived_millis, octets, property_octets, body);
         self.log.append(references, buffer, write);
         let location = self.groups.add(route, record_octets, expires);
+        if engine.durability.is_some() {
+            let lasts = route.queues.iter().any(|queue| queue.keeps(is_persistent));
+            self.lasting.note(lasts, is_persistent);
+        }
         if held.is_empty() {
             return Some(location);
         }
@@ -119,7 +138,11 @@ impl Batch {
         if self.groups.is_empty() {
             return None;
         }
+        let open = self.lasting.append(engine, &self.log);
         let first = engine.log.append(&mut self.log, &mut self.open_chunk);
+        self.in_journal =
+            open.map(|open| InJournal { open, first, lasting: std::mem::take(&mut self.lasting) });
+        self.lasting = Lasting::default();
         self.groups.place(first);
         for (history, location) in self.remembered.drain(..) {
             history.keep(location.behind(first));
@@ -130,6 +153,7 @@ impl Batch {
             }
         }
         engine.alarm.grown();
+        engine.paging.grown(engine.alarm.octets());
         Some(first)
     }
 
@@ -149,7 +173,8 @@ impl Batch {
                 return false;
             }
             *budget = budget.saturating_sub(batch.len() + STEP_APPENDS);
-            match enqueue(engine, scratch, queue, batch) {
+            let in_journal = self.in_journal.as_mut().filter(|_| queue.durable.is_some());
+            match enqueue(engine, scratch, queue, batch, in_journal) {
                 Some(stepped) => {
                     let rejected = &mut scratch.effects.rejected;
                     after(queue, stepped, &mut rejected.drain(..).map(|place| batch[place]));
@@ -158,10 +183,86 @@ impl Batch {
                 None => engine.release(batch.iter().copied()),
             }
             scratch.effects.rejected.clear();
+            scratch.effects.added.clear();
             cursor.advance();
         }
         self.groups.clear();
+        self.lasts_at = self.in_journal.take().map(|in_journal| in_journal.open.end()).or(self.lasts_at);
         true
+    }
+
+    /// Up to where the journal has to be synced for what became of the messages that lasted, in all
+    /// batches since this was last asked.
+    pub(super) const fn take_lasts_at(&mut self) -> Option<Position> {
+        self.lasts_at.take()
+    }
+}
+
+/// A message of a batch that is to last in some queue.
+#[derive(Debug, Clone, Copy)]
+struct LastingPlace {
+    /// Which of those it is.
+    place: u32,
+    /// Whether it is to last wherever queues do.
+    is_persistent: bool,
+}
+
+/// Which messages of a batch are to last.
+#[derive(Debug, Default)]
+struct Lasting {
+    /// The place among them of each message of the batch; none as long as all are to last.
+    places: Option<Vec<Option<LastingPlace>>>,
+    messages: u32,
+    lasting: u32,
+}
+
+impl Lasting {
+    fn note(&mut self, lasts: bool, is_persistent: bool) {
+        if !(lasts && is_persistent) && self.places.is_none() {
+            let place = |place| Some(LastingPlace { place, is_persistent: true });
+            self.places = Some((0..self.messages).map(place).collect());
+        }
+        if let Some(places) = &mut self.places {
+            places.push(lasts.then_some(LastingPlace { place: self.lasting, is_persistent }));
+        }
+        self.messages += 1;
+        self.lasting += u32::from(lasts);
+    }
+
+    /// Puts them into the journal.
+    fn append(&self, engine: &Engine, log: &LogBatch) -> Option<OpenBatch> {
+        let durability = engine.durability.as_ref().filter(|_| self.lasting > 0)?;
+        let Some(places) = &self.places else { return Some(durability.append_batch(log.records())) };
+        let lasting = places.iter().enumerate().filter(|(_, place)| place.is_some());
+        let records: Vec<_> = lasting.flat_map(|(at, _)| log.record(at)).copied().collect();
+        Some(durability.append_batch(&records))
+    }
+
+    /// Which of those that last the message at a place of the batch is.
+    fn place(&self, place: usize, queue: &QueueCell) -> Option<u32> {
+        match &self.places {
+            None => Some(u32::try_from(place).expect("a batch has far fewer messages")),
+            Some(places) => {
+                places[place].filter(|lasting| queue.keeps(lasting.is_persistent)).map(|at| at.place)
+            }
+        }
+    }
+}
+
+/// The messages of a batch that are in the journal.
+struct InJournal {
+    open: OpenBatch,
+    /// The location of the batch's first message.
+    first: Location,
+    lasting: Lasting,
+}
+
+impl InJournal {
+    fn enqueued(&mut self, queue: &QueueCell, batch: &[Location], added: &[Added]) {
+        let Self { open, first, lasting } = self;
+        open.enqueued(queue, batch, added, |location| {
+            lasting.place(location.number() - first.number(), queue)
+        });
     }
 }
 
@@ -190,6 +291,16 @@ impl<'r> Held<'r> {
 pub(super) struct Republication {
     batch: Batch,
     taken: Vec<Location>,
+    /// Durable queues that the messages left, once what takes their place is in the journal.
+    left: Vec<(Arc<QueueCell>, QueuePosition)>,
+}
+
+/// A message that is published anew.
+pub(super) struct Republished {
+    /// Where it lies.
+    pub(super) location: Location,
+    /// Which queue it left for that, and where it stood there.
+    pub(super) left: Option<(Arc<QueueCell>, QueuePosition)>,
 }
 
 impl Republication {
@@ -199,27 +310,32 @@ impl Republication {
     }
 
     /// Publishes what `next` puts into the batch, as far as the budget of appends goes; true when
-    /// some may be left. `next` returns the message that it took, which is given back to the log
-    /// after what takes its place is there, or `None` when there is no more.
+    /// some may be left. `next` is told how many the batch has, and returns the message that it took,
+    /// which is given back to the log after what takes its place is there; or `None` when the batch
+    /// is to have no more, and if it has none, when there are no more.
     pub(super) fn work(
         &mut self,
         engine: &Engine,
         scratch: &mut Scratch,
         mut budget: usize,
-        mut next: impl FnMut(&mut Scratch, &mut Batch) -> Option<Location>,
+        mut next: impl FnMut(&mut Scratch, &mut Batch, usize) -> Option<Republished>,
     ) -> bool {
         loop {
             if self.batch.is_stepping() && !self.batch.step(engine, scratch, &mut budget, |_, _, _| {}) {
                 return true;
+            }
+            for (queue, position) in self.left.drain(..) {
+                queue.left(engine, [position]);
             }
             if budget == 0 {
                 return true;
             }
             while self.taken.len() < REPUBLISHED_MESSAGES_MAX
                 && self.batch.octets() < REPUBLISHED_OCTETS_MAX
-                && let Some(location) = next(scratch, &mut self.batch)
+                && let Some(Republished { location, left }) = next(scratch, &mut self.batch, self.taken.len())
             {
                 self.taken.push(location);
+                self.left.extend(left);
                 budget = budget.saturating_sub(1);
             }
             if self.taken.is_empty() {
@@ -231,13 +347,23 @@ impl Republication {
     }
 }
 
-fn enqueue(engine: &Engine, scratch: &mut Scratch, queue: &QueueCell, batch: &[Location]) -> Option<Stepped> {
-    queue.step(engine, scratch, |queue, messages, effects| {
-        queue.enqueue(batch, messages, effects);
+/// The journal is told under the queue's lock, so that it has the queue's messages in their order.
+fn enqueue(
+    engine: &Engine,
+    scratch: &mut Scratch,
+    queue: &QueueCell,
+    batch: &[Location],
+    in_journal: Option<&mut InJournal>,
+) -> Option<Stepped> {
+    queue.step(engine, scratch, |model, messages, effects| {
+        model.enqueue(batch, messages, effects);
+        if let Some(in_journal) = in_journal {
+            in_journal.enqueued(queue, batch, &effects.added);
+        }
         Stepped {
-            ready: queue.ready(),
-            delivered: queue.delivered(),
-            has_consumers: queue.consumer_count() > 0,
+            ready: model.ready(),
+            delivered: model.delivered(),
+            has_consumers: model.consumer_count() > 0,
         }
     })
 }

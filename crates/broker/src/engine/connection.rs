@@ -12,13 +12,15 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use leveret_wire::{FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, Method, method::connection};
+use leveret_wire::{FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, method::connection};
 
 use super::{
     ConnectionId, Engine,
     ack_timeout::DeliveryMarks,
     admission::{Account, Place},
+    consume::Getting,
     dead_letters::Undertaker,
+    held::HeldAnswers,
     inbox::{Inbox, Mail, Wake},
     output::Output,
     permissions::Grants,
@@ -37,6 +39,7 @@ use crate::{
     model::consumer::ChannelCredit,
     planted::{self, Bug},
     session::{Call, Failure, Offer, Phase, Session},
+    store::journal::Position,
 };
 
 /// Steps on queues after which a turn ends, where a method takes one for each of many consumers.
@@ -132,14 +135,26 @@ pub struct Connection {
     pub(super) blocked: bool,
     pub(super) last_heard_millis: u64,
     pub(super) last_sent_millis: u64,
+    /// The least time that consumers may keep a delivery, if any may not keep it for ever.
+    pub(super) ack_timeout_millis: Option<u64>,
     /// When to look for deliveries that are kept too long.
     pub(super) ack_look_millis: u64,
     /// When the socket is closed, whatever the peer does.
     pub(super) drop_at_millis: Option<u64>,
-    /// Nothing is said, and the socket stays open until then.
-    pub(super) silent: bool,
-    /// An answer that carries a message waits while the output is full.
+    /// Nothing more is said, and the socket stays open until then.
+    pub(super) lingers: bool,
+    /// An answer that carries a message waits: while the output is full, or for its page.
     pub(super) answers_wait: bool,
+    /// Answers that wait for the journal.
+    pub(super) held: HeldAnswers,
+    /// Up to where the journal has to be synced before more is taken.
+    pub(super) paused_until: Option<Position>,
+    /// When the journal will have woken the connection.
+    pub(super) awaited: Option<Position>,
+    /// Up to where the journal has to be synced for all that the connection did to messages.
+    pub(super) lasts_at: Option<Position>,
+    /// A message that was asked for is on a page.
+    pub(super) getting: Option<Getting>,
     /// Octets of publishes that transactions hold back.
     pub(super) transaction_octets: u64,
     /// Octets of messages that came and are in no queue yet, as the engine counts them.
@@ -192,10 +207,16 @@ impl Connection {
             blocked: false,
             last_heard_millis: now.monotonic_millis,
             last_sent_millis: now.monotonic_millis,
+            ack_timeout_millis: engine.config.ack_timeout_millis,
             ack_look_millis: now.monotonic_millis,
             drop_at_millis: Some(now.monotonic_millis + HANDSHAKE_MILLIS_MAX),
-            silent: false,
+            lingers: false,
             answers_wait: false,
+            held: HeldAnswers::default(),
+            paused_until: None,
+            awaited: None,
+            lasts_at: None,
+            getting: None,
             transaction_octets: 0,
             held_octets: 0,
             disconnected: false,
@@ -251,24 +272,28 @@ impl Connection {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.session.phase() == Phase::Ended
-            && !self.silent
+            && !self.lingers
             && self.teardowns.is_empty()
             && self.frees.is_empty()
             && !self.publishes.is_flushing()
             && !self.has_dead_letters()
+            && self.held.is_empty()
             && self.output.is_empty()
     }
 
     /// Drops what waits to be sent, when the socket is gone.
     pub(super) fn clear_output(&mut self) {
         self.output.clear();
+        self.held.clear();
         self.engine.alarm.shrunk();
     }
 
     fn takes_input(&self) -> bool {
         // A peer that is to say no more than its close-ok is listened to in any case.
-        let may_ask = !self.blocked && !self.output.is_flooded() && !self.answers_wait;
+        let may_ask =
+            !self.blocked && !self.output.is_flooded() && !self.answers_wait && !self.held.stops_input();
         (may_ask || self.session.phase() != Phase::Running)
+            && self.paused_until.is_none()
             && self.failure.is_none()
             && !self.disconnected
             && self.teardowns.is_empty()
@@ -345,9 +370,13 @@ impl Connection {
         false
     }
 
-    /// Flushes what may not wait for the frame that comes next. False when that is not done yet.
+    /// Flushes what may not wait for the frame that comes next. False when that is not done yet, or
+    /// when the frame itself has to wait.
     fn flush_before(&mut self, rest: &[u8]) -> bool {
         let next = NextFrame::of(rest);
+        if !self.held.is_empty() && !rest.is_empty() && !self.passes_held(next == NextFrame::Definition) {
+            return false;
+        }
         if next != NextFrame::Settle {
             self.flush_settles();
         }
@@ -400,25 +429,24 @@ impl Connection {
         }
     }
 
-    /// Appends a method frame to the output.
-    pub(super) fn say<'m>(&mut self, channel: u16, method: impl Into<Method<'m>>) {
-        method.into().write_frame(channel, self.output.buffer());
-    }
-
     /// Goes on with what does not depend on the socket's input: unfinished work, the inbox,
     /// timers. True when there is more to do at once.
     pub fn advance(&mut self, now: Now) -> bool {
         self.set_now(now);
         self.steps_left = TURN_STEPS_MAX;
-        if self.engine.is_stopping() && !matches!(self.session.phase(), Phase::Closing | Phase::Ended) {
-            self.force_close("broker forced connection closure with reason 'shutdown'");
+        if self.engine.is_stopping() {
+            self.stop();
         }
         self.flush_publishes();
+        self.confirm_synced();
+        self.say_held();
+        self.go_on_when_synced();
         self.settle_failure();
         self.run_teardowns();
         self.run_frees();
         self.bury();
         self.answers_wait &= self.output.is_full();
+        self.get_again();
         let more_mail = self.read_mail();
         // Copies of what was delivered, where that is wanted.
         self.flush_publishes();
@@ -431,7 +459,8 @@ impl Connection {
         }
         // Reading the mail may bury more.
         let more_dead = self.has_dead_letters();
-        let more_to_settle = self.publishes.is_flushing() || more_dead || self.failure.is_some();
+        let fails = self.failure.is_some() && self.held.is_empty();
+        let more_to_settle = self.publishes.is_flushing() || more_dead || fails;
         more_to_settle || !self.teardowns.is_empty() || !self.frees.is_empty() || more_mail
     }
 }
@@ -446,7 +475,10 @@ impl Drop for Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("peer", &self.peer.name).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("peer", &self.peer.name)
+            .field("exclusive_queues", &self.exclusive.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -457,6 +489,8 @@ enum NextFrame {
     Publish,
     /// An acknowledgement or a refusal of deliveries.
     Settle,
+    /// A method of the classes exchange and queue.
+    Definition,
     Other,
 }
 
@@ -468,6 +502,7 @@ impl NextFrame {
             Some(1) => match input.get(FRAME_HEADER_OCTETS..FRAME_HEADER_OCTETS + 4) {
                 Some([0, 60, 0, 40]) => Self::Publish,
                 Some([0, 60, 0, 80 | 90 | 120]) => Self::Settle,
+                Some([0, 40 | 50, ..]) => Self::Definition,
                 _ => Self::Other,
             },
             _ => Self::Other,

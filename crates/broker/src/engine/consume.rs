@@ -16,6 +16,7 @@ use crate::{
     model::{
         arguments::{ConsumerArguments, Owner},
         consumer::{ChannelCredit, ConsumerSettings},
+        queue::Take,
         queue_arguments::QueueType,
     },
     planted::{self, Bug},
@@ -23,10 +24,19 @@ use crate::{
 
 const SERVER_TAG_PREFIX: &str = "amq.ctag-";
 
+/// A `basic.get` whose message is on a page.
+pub(super) struct Getting {
+    channel: u16,
+    queue: Arc<QueueCell>,
+    no_ack: bool,
+}
+
 impl Connection {
     pub(super) fn consume(&mut self, channel: u16, consume: basic::Consume<'_>) -> Result<(), Refusal> {
         if consume.queue.as_bytes() == REPLY_TO.as_bytes() {
-            let tag = self.consumer_tag(channel, consume.consumer_tag)?;
+            // A second one is refused for being that, whatever its tag.
+            let is_second = self.channel(channel).data.replies.is_some();
+            let tag = if is_second { Vec::new() } else { self.consumer_tag(channel, consume.consumer_tag)? };
             return self.consume_replies(channel, &tag, &consume);
         }
         if consume.queue.is_empty() {
@@ -83,6 +93,7 @@ impl Connection {
         arguments: ConsumerArguments,
         consume: &basic::Consume<'_>,
     ) -> Result<(), Refusal> {
+        self.heed_ack_timeout(queue);
         let data = &self.channel(channel).data;
         let settings = ConsumerSettings {
             no_ack: consume.no_ack,
@@ -129,14 +140,14 @@ impl Connection {
         let Some(source) = self.sources.find(id) else { return };
         let Some(slot) = source.slot.take() else { return };
         let (queue, no_ack) = (Arc::clone(&source.queue), source.no_ack);
-        let abandoned = queue.remove_consumer(&self.engine, &mut self.scratch, slot);
+        let removal = queue.remove_consumer(&self.engine, &mut self.scratch, slot);
         let unsent = self.retract(|source| source == id);
         self.put_back_unsent(&queue, no_ack, &unsent);
-        if queue.has_single_active_consumer() {
+        if removal.was_active {
             self.let_succeed(&queue);
         }
         self.give_back_unsent_credit(id, unsent.len());
-        if abandoned {
+        if removal.is_abandoned {
             self.remove_abandoned_queue(&queue);
         }
         self.sources.tidy(id);
@@ -208,21 +219,43 @@ impl Connection {
     pub(super) fn get(&mut self, channel: u16, get: basic::Get<'_>) -> Result<(), Refusal> {
         let cell = self.named_queue(channel, get.queue)?;
         self.check_gettable(&cell)?;
-        let taken = cell.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
-            queue.take(get.no_ack, messages, effects)
-        });
-        let Some(taken) = taken.flatten() else {
-            self.say(channel, Method::from(basic::GetEmpty::default()));
-            return Ok(());
+        self.get_from(Getting { channel, queue: cell, no_ack: get.no_ack });
+        Ok(())
+    }
+
+    /// Answers a `basic.get` that waited for a page, if that was read.
+    pub(super) fn get_again(&mut self) {
+        let Some(getting) = self.getting.take() else { return };
+        // The channel may be closed meanwhile, for a delivery that was kept too long.
+        if self.session.channel(getting.channel).is_some() {
+            self.get_from(getting);
+        }
+    }
+
+    /// Answers with the first message, or waits for its page; nothing more is read from the peer
+    /// until then.
+    fn get_from(&mut self, getting: Getting) {
+        let Getting { channel, queue: cell, no_ack } = getting;
+        let taken = match cell.take(&self.engine, &mut self.scratch, no_ack, &self.inbox) {
+            Take::Message(taken) => taken,
+            Take::Empty | Take::Behind => {
+                return self.say(channel, Method::from(basic::GetEmpty::default()));
+            }
+            Take::Away => {
+                self.getting = Some(Getting { channel, queue: cell, no_ack });
+                self.answers_wait = true;
+                return;
+            }
         };
-        let delivery_tag = if get.no_ack {
+        self.heed_ack_timeout(&cell);
+        let delivery_tag = if no_ack {
             self.channel(channel).unacked.next_tag()
         } else {
             let source = self.getter(channel, &cell);
             self.sources.of(source).unacked += 1;
             let (location, position) = (taken.location, taken.position);
             let now = self.now.monotonic_millis;
-            let is_timed = self.engine.config.ack_timeout_millis.is_some();
+            let is_timed = self.ack_timeout_millis.is_some();
             let open = self.channel(channel);
             if is_timed {
                 open.data.marks.note(open.unacked.last_tag() + 1, now);
@@ -231,10 +264,10 @@ impl Connection {
         };
         let remaining = u32::try_from(taken.remaining).unwrap_or(u32::MAX);
         self.write_get_ok(channel, delivery_tag, &taken, &cell, remaining);
-        if get.no_ack {
+        if no_ack {
+            cell.left(&self.engine, [taken.position]);
             self.engine.release([taken.location]);
         }
-        Ok(())
     }
 
     fn check_gettable(&self, cell: &QueueCell) -> Result<(), Refusal> {

@@ -57,7 +57,7 @@ fn queue(name: &str) -> Arc<QueueCell> {
         arguments: TableBuf::new(),
         parsed: QueueArguments::default(),
     };
-    QueueCell::new(1, name, std::sync::Weak::new(), declaration, Now::default())
+    QueueCell::new(1, name, std::sync::Weak::new(), declaration, Now::default(), false)
 }
 
 /// Runs the check with the bug in it, which is to fail it.
@@ -78,7 +78,7 @@ mod mail {
         sources: [SourceId; 2],
         came: [Vec<usize>; 2],
         windows: [u32; 2],
-        cancelled: Vec<SourceId>,
+        notices: Vec<Notice>,
     }
 
     impl Owner {
@@ -91,7 +91,7 @@ mod mail {
                 bell,
                 came: Default::default(),
                 windows: [0; 2],
-                cancelled: Vec::new(),
+                notices: Vec::new(),
             }
         }
 
@@ -105,7 +105,7 @@ mod mail {
                     inbox.wake();
                 }
                 if is_deleted {
-                    inbox.put_cancelled(source);
+                    inbox.put_notice(Notice::Cancelled(source));
                 }
             })
         }
@@ -121,7 +121,7 @@ mod mail {
                 self.windows[at] += run.window;
             }
             assert!(letters.next().is_none(), "every letter is in a run");
-            self.cancelled.extend(mail.cancelled);
+            self.notices.extend(mail.notices);
         }
 
         /// Takes back what the first source sent and the owner did not see yet.
@@ -147,14 +147,14 @@ mod mail {
     fn mail_of_two_producers() {
         let mut owner = Owner::new();
         let producers = [owner.producer(0, false), owner.producer(1, true)];
-        while !owner.has_all() || owner.cancelled.is_empty() {
+        while !owner.has_all() || owner.notices.is_empty() {
             owner.look();
-            if !owner.has_all() || owner.cancelled.is_empty() {
+            if !owner.has_all() || owner.notices.is_empty() {
                 owner.bell.0.wait();
             }
         }
         owner.check();
-        assert_eq!(owner.cancelled, [owner.sources[1]]);
+        assert_eq!(owner.notices, [Notice::Cancelled(owner.sources[1])]);
         producers.into_iter().for_each(|producer| producer.join().unwrap());
     }
 
@@ -333,6 +333,7 @@ mod routes {
                 topology.add_exchange(
                     name,
                     ExchangeDeclaration {
+                        number: 8,
                         kind,
                         durable: false,
                         auto_delete: false,

@@ -21,6 +21,7 @@ use crate::{
         exchange::{ALTERNATE, DelayedAt, Exchange, ExchangeDeclaration, ExchangeKind, ExchangeSettings},
         topology::{ExchangeId, Topology},
     },
+    store::journal::Position,
 };
 
 pub(super) type QueueTopology = Topology<Arc<QueueCell>>;
@@ -72,17 +73,18 @@ impl Connection {
     ) -> Result<(), Refusal> {
         let vhost = self.open_vhost_handle();
         let name = name(declare.exchange)?;
-        if declare.passive {
+        let lasts_at = if declare.passive {
             refuse_default(&name)?;
             find_exchange(&vhost.topology.read(), &vhost, &name)?;
+            None
         } else {
             let grants = self.grants();
             declare_actively(&self.engine, &vhost, &name, &declare, |operation, resource| {
                 grants.check(operation, resource)
-            })?;
-        }
+            })?
+        };
         if !declare.nowait {
-            self.say(channel, exchange::DeclareOk {});
+            self.say_when_synced(lasts_at, channel, exchange::DeclareOk {});
         }
         Ok(())
     }
@@ -106,9 +108,10 @@ impl Connection {
             }
             topology.remove_exchange(id);
         }
+        let lasts_at = self.engine.note_gone_exchanges(&vhost, &mut topology);
         drop(topology);
         if !delete.nowait {
-            self.say(channel, exchange::DeleteOk {});
+            self.say_when_synced(lasts_at, channel, exchange::DeleteOk {});
         }
         Ok(())
     }
@@ -127,10 +130,13 @@ impl Connection {
         };
         let binding = request.check(&topology)?;
         let recalled = self.engine.bind(&mut topology, &binding);
+        let lasts_at = self.engine.note_binding(&vhost, &topology, &binding);
         drop(topology);
-        self.recall(&recalled);
+        if let Some(recalled) = recalled {
+            self.recall(&recalled);
+        }
         if !bind.nowait {
-            self.say(channel, exchange::BindOk {});
+            self.say_when_synced(lasts_at, channel, exchange::BindOk {});
         }
         Ok(())
     }
@@ -145,6 +151,7 @@ impl Connection {
         self.grants().check_binding(&source, Resource::Exchange(&destination))?;
         let mut topology = vhost.topology.write();
         check_topic(self.grants(), &topology, &source, unbind.routing_key.as_bytes())?;
+        let mut lasts_at = None;
         let found = (topology.exchange(&source), topology.exchange(&destination));
         // That there is nothing to unbind is no error.
         if let (Some((source, _)), Some((destination, _))) = found {
@@ -154,31 +161,35 @@ impl Connection {
                 routing_key: unbind.routing_key.as_bytes(),
                 arguments: unbind.arguments,
             };
-            topology.unbind(&request.binding());
+            lasts_at = self.engine.unbind(&vhost, &mut topology, &request.binding());
         }
         drop(topology);
         if !unbind.nowait {
-            self.say(channel, exchange::UnbindOk {});
+            self.say_when_synced(lasts_at, channel, exchange::UnbindOk {});
         }
         Ok(())
     }
 }
 
-/// Declares an exchange, after `permit` allowed it.
+/// Declares an exchange, after `permit` allowed it. Returns up to where the journal has to be synced
+/// for it to last.
 pub(super) fn declare_actively(
     engine: &Arc<Engine>,
     vhost: &Vhost,
     name: &str,
     declare: &exchange::Declare<'_>,
     permit: impl Fn(Operation, Resource<'_>) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
+) -> Result<Option<Position>, Refusal> {
     let kind = exchange_kind(declare.kind)?;
     let owner = Owner { object: "exchange", name, vhost: &vhost.name };
     refuse_default(name)?;
     permit(Operation::Configure, Resource::Exchange(name))?;
     let mut topology = vhost.topology.write();
     match topology.exchange(name) {
-        Some((_, exchange)) => check_equivalence(exchange, kind, declare, owner),
+        Some((_, exchange)) => {
+            check_equivalence(exchange, kind, declare, owner)?;
+            Ok(engine.defined_until_now().filter(|_| declare.durable))
+        }
         None if name.starts_with(RESERVED_PREFIX) => {
             Err(Refusal::ReservedName { kind: "exchange", name: name.to_owned() })
         }
@@ -188,6 +199,7 @@ pub(super) fn declare_actively(
                 permit(Operation::Write, Resource::Exchange(alternate))?;
             }
             let declaration = ExchangeDeclaration {
+                number: engine.next_id(),
                 kind,
                 durable: declare.durable,
                 auto_delete: declare.auto_delete,
@@ -196,17 +208,29 @@ pub(super) fn declare_actively(
                 settings: ExchangeSettings::parse(kind, declare.arguments, owner)?
                     .under(&vhost.policies.of_exchange(name)),
             };
-            let ExchangeSettings { history_messages_max, delayed_kind, .. } = declaration.settings;
-            let id = topology.add_exchange(name, declaration);
-            if let Some(messages_max) = history_messages_max {
-                topology.remember_in(id, engine.new_history(messages_max));
-            }
-            if delayed_kind.is_some() {
-                topology.delay_at(id, DelayedAt { vhost: vhost.name.clone(), exchange: name.into() });
-            }
-            Ok(())
+            let id = add_exchange(engine, vhost, &mut topology, name, declaration);
+            Ok(engine.note_exchange(vhost, &topology, id))
         }
     }
+}
+
+/// Adds an exchange of a name that is free, with what it needs of the engine.
+pub(super) fn add_exchange(
+    engine: &Arc<Engine>,
+    vhost: &Vhost,
+    topology: &mut QueueTopology,
+    name: &str,
+    declaration: ExchangeDeclaration,
+) -> ExchangeId {
+    let ExchangeSettings { history_messages_max, delayed_kind, .. } = declaration.settings;
+    let id = topology.add_exchange(name, declaration);
+    if let Some(messages_max) = history_messages_max {
+        topology.remember_in(id, engine.new_history(messages_max));
+    }
+    if delayed_kind.is_some() {
+        topology.delay_at(id, DelayedAt { vhost: vhost.name.clone(), exchange: name.into() });
+    }
+    id
 }
 
 /// The exchange that an argument names.
@@ -229,7 +253,7 @@ pub(super) fn check_topic(
     }
 }
 
-fn exchange_kind(kind: ShortStr<'_>) -> Result<ExchangeKind, Refusal> {
+pub(super) fn exchange_kind(kind: ShortStr<'_>) -> Result<ExchangeKind, Refusal> {
     ExchangeKind::from_name(kind).ok_or_else(|| {
         let what = if kind.is_empty() { "invalid" } else { "unknown" };
         Refusal::UnknownExchangeType(format!("{what} exchange type '{kind}'"))

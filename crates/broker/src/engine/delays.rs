@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{
     Engine,
-    batch::{Batch, Message, Republication},
+    batch::{Batch, Message, PERSISTENT, Republication, Republished},
     queue_cell::Scratch,
     routes::route_from,
 };
@@ -52,10 +52,10 @@ pub(super) struct Resumption {
 impl Resumption {
     /// Publishes what is due, as far as the budget of appends goes; true when some may be left.
     pub(super) fn work(&mut self, engine: &Engine, scratch: &mut Scratch, now: Now, budget: usize) -> bool {
-        self.republication.work(engine, scratch, budget, |_, batch| {
+        self.republication.work(engine, scratch, budget, |_, batch, _| {
             let due = engine.delays.waiting.lock().pop_due(now.monotonic_millis)?;
             due.publish(engine, batch, now);
-            Some(due.location)
+            Some(Republished { location: due.location, left: None })
         })
     }
 }
@@ -84,6 +84,7 @@ impl Waiting {
             body: record.body(),
             arrived_millis: now.monotonic_millis,
             expires: properties.expiration.is_some(),
+            is_persistent: properties.delivery_mode == Some(PERSISTENT),
         };
         let octets_left = 0;
         batch.append(engine, &message, &Arc::new(route), octets_left);

@@ -3,7 +3,7 @@
 //! Delivery tags are given here, by the connection that owns the channel. Nothing is encoded
 //! while the output is full, so that a peer who does not read costs one output and one window.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use leveret_wire::{
     ContentHeader, FRAME_END, FRAME_HEADER_OCTETS, FRAME_OVERHEAD_OCTETS, FrameKind, Properties, ReplyCode,
@@ -11,12 +11,12 @@ use leveret_wire::{
 };
 
 use super::{
-    connection::Connection,
-    inbox::{Letter, Run},
+    connection::{ChannelData, Connection, Reader},
+    inbox::{Letter, Notice, Run},
     output::{OUTPUT_OCTETS_MAX, Output},
     queue_cell::QueueCell,
-    sources::Delivery,
-    trace::{Tapped, trace_delivery},
+    sources::{Delivery, Source, SourceId},
+    trace::{Tap, Tapped},
 };
 use crate::{
     model::{
@@ -25,7 +25,7 @@ use crate::{
         queue_arguments::QueueType,
     },
     planted::{self, Bug},
-    session::Publish,
+    session::{Channel, Publish},
     store::{Chunk, LastChunk, Record},
 };
 
@@ -65,30 +65,34 @@ impl Connection {
 
     /// Takes new mail once the old is read. False when there is none.
     fn next_mail(&mut self) -> bool {
-        let reader = &mut self.reader;
-        for source in std::mem::take(&mut reader.mail.cancelled) {
-            self.consumer_cancelled(source);
-        }
+        self.read_notices();
         let reader = &mut self.reader;
         reader.mail.clear();
         (reader.next_run, reader.next_letter) = (0, 0);
         self.inbox.take(&mut reader.mail);
         if reader.mail.runs.is_empty() {
-            for source in std::mem::take(&mut reader.mail.cancelled) {
-                self.consumer_cancelled(source);
-            }
+            self.read_notices();
         }
         !self.reader.mail.is_empty()
     }
 
+    /// Those behind the messages that came with them.
+    fn read_notices(&mut self) {
+        for notice in std::mem::take(&mut self.reader.mail.notices) {
+            match notice {
+                Notice::Cancelled(source) => self.consumer_cancelled(source),
+                Notice::QueueGone(serial) => {
+                    self.exclusive.swap_remove(&serial);
+                }
+            }
+        }
+    }
+
     fn deliver_run(&mut self, budget: &mut usize) {
         let Some(&run) = self.reader.mail.runs.get(self.reader.next_run) else { return };
-        let sent = self.encode_run(run, *budget);
+        let sent = if run.messages > 0 { self.encode_run(run, *budget) } else { 0 };
         *budget -= sent;
-        self.reader.next_letter += sent;
-        let rest = run.messages - sent;
-        if rest > 0 {
-            self.reader.mail.runs[self.reader.next_run].messages = rest;
+        if sent < run.messages {
             return;
         }
         self.reader.next_run += 1;
@@ -97,70 +101,49 @@ impl Connection {
         }
     }
 
-    /// Returns how many messages of the run were encoded.
+    /// Encodes messages of the run, as far as the budget and the output go, and returns how many.
     fn encode_run(&mut self, run: Run, budget: usize) -> usize {
-        let frame_max = self.session.tuned().frame_max;
-        if run.messages == 0 {
-            return 0;
-        }
-        let traced = self.vhost.as_ref().filter(|vhost| vhost.is_traced.load(Ordering::Relaxed));
-        let source = self.sources.find(run.source).expect("messages of a source that goes are retracted");
-        let channel_id = source.channel;
-        let channel = self.session.channel(channel_id).expect("a channel goes with its consumers");
-        let holds_credit = source.shares_credit;
-        let queue_type = source.queue.queue_type();
-        let letters = &self.reader.mail.letters[self.reader.next_letter..];
-        if letters.len() >= LARGE_MAIL_LETTERS {
+        if self.reader.mail.letters.len() - self.reader.next_letter >= LARGE_MAIL_LETTERS {
             self.output.make_room(|| self.engine.log.buffer(OUTPUT_OCTETS_MAX));
         }
-        let mut last_chunk = LastChunk::default();
-        let mut sent = 0;
-        if !source.no_ack && self.engine.config.ack_timeout_millis.is_some() {
+        let tap = Tap::of(self.vhost.as_ref(), &self.peer, self.user.as_deref());
+        let octets_max = self.session.tuned().frame_max;
+        let source = self.sources.find(run.source).expect("messages of a source that goes are retracted");
+        let channel = self.session.channel(source.channel).expect("a channel goes with its consumers");
+        if !source.no_ack && self.ack_timeout_millis.is_some() {
             channel.data.marks.note(channel.unacked.last_tag() + 1, self.now.monotonic_millis);
         }
-        for &Letter { location, position } in letters.iter().take(run.messages.min(budget)) {
-            if self.output.is_full() {
-                break;
+        let mut deliver = Deliver { source, channel, octets_max };
+        // What a reader of a stream was sent is there still.
+        let queue = &deliver.source.queue;
+        let lasts = self.engine.durability.is_some()
+            && queue.durable.is_some()
+            && queue.queue_type() != QueueType::Stream;
+        let mut last_chunk = LastChunk::default();
+        let mut sent = 0;
+        while sent < run.messages.min(budget) && !self.output.is_full() {
+            let letter = self.reader.mail.letters[self.reader.next_letter];
+            let chunk = last_chunk.find(&self.engine.log, letter.location);
+            let record = chunk.record(letter.location);
+            deliver.encode(&mut self.output, letter, chunk, &record);
+            if let Some(tap) = &tap {
+                tap.copy(&mut self.publishes.batch, &self.engine, self.now, deliver.tapped(letter, &record));
             }
+            // It is encoded, so that from here on it is out of the mail and in the channel.
+            self.reader.take_letter();
             sent += 1;
-            let delivery_tag = if source.no_ack {
-                self.scratch.freed.push(location);
-                if source.is_of_replies { channel.unacked.last_tag() + 1 } else { channel.unacked.next_tag() }
-            } else {
-                source.unacked += 1;
-                channel.unacked.push(Delivery { location, position, source: run.source, holds_credit })
-            };
-            let chunk = last_chunk.find(&self.engine.log, location);
-            let record = chunk.record(location);
-            write_deliver(
-                self.output.buffer(),
-                channel_id,
-                &source.tag,
-                delivery_tag,
-                location.redelivered(),
-                &record,
-            );
-            let extra = match queue_type {
-                QueueType::Quorum if position.returns() > 0 => Some(delivery_count(position)),
-                QueueType::Classic | QueueType::Quorum => None,
-                QueueType::Stream => Some(stream_offset(position)),
-            };
-            write_with(&mut self.output, channel_id, chunk, &record, extra, frame_max);
-            if let Some(vhost) = traced {
-                let tapped = Tapped {
-                    record: &record,
-                    queue: &source.queue.name,
-                    redelivered: location.redelivered(),
-                    channel: channel_id,
-                    connection: &self.peer.name,
-                    user: self.user.as_deref().unwrap_or_default(),
-                };
-                trace_delivery(&mut self.publishes.batch, vhost, &self.engine, self.now, tapped);
+            if deliver.account(run.source, letter) {
+                self.scratch.freed.push(letter.location);
+                if lasts {
+                    self.scratch.left.push(letter.position);
+                }
             }
         }
         // What it holds counts, and releasing looks at the count.
         drop(last_chunk);
         self.engine.release(self.scratch.freed.drain(..));
+        let queue = &deliver.source.queue;
+        queue.left(&self.engine, self.scratch.left.drain(..));
         sent
     }
 
@@ -195,16 +178,10 @@ impl Connection {
         let frame_max = self.session.tuned().frame_max;
         let extra = (queue.queue_type() == QueueType::Quorum).then(|| delivery_count(taken.position));
         write_with(&mut self.output, channel, &chunk, &record, extra, frame_max);
-        if let Some(vhost) = self.vhost.as_ref().filter(|vhost| vhost.is_traced.load(Ordering::Relaxed)) {
-            let tapped = Tapped {
-                record: &record,
-                queue: &queue.name,
-                redelivered: location.redelivered(),
-                channel,
-                connection: &self.peer.name,
-                user: self.user.as_deref().unwrap_or_default(),
-            };
-            trace_delivery(&mut self.publishes.batch, vhost, &self.engine, self.now, tapped);
+        if let Some(tap) = Tap::of(self.vhost.as_ref(), &self.peer, self.user.as_deref()) {
+            let redelivered = location.redelivered();
+            let tapped = Tapped { record: &record, queue: &queue.name, redelivered, channel };
+            tap.copy(&mut self.publishes.batch, &self.engine, self.now, tapped);
         }
         self.answers_wait |= self.output.is_full();
     }
@@ -230,6 +207,64 @@ impl Connection {
         write_frame(FrameKind::Header, publish.channel, out, |out| header.encode(out));
         leveret_wire::write_body_frames(publish.channel, publish.body, frame_max, out);
         self.answers_wait |= self.output.is_full();
+    }
+}
+
+impl Reader {
+    /// The next letter is read.
+    #[inline]
+    fn take_letter(&mut self) {
+        self.mail.runs[self.next_run].messages -= 1;
+        self.next_letter += 1;
+    }
+}
+
+/// Whom a run goes to.
+struct Deliver<'a> {
+    source: &'a mut Source,
+    channel: &'a mut Channel<ChannelData, Delivery>,
+    octets_max: u32,
+}
+
+impl Deliver<'_> {
+    /// Writes the frames of a delivery. Nothing else is changed by that.
+    #[inline]
+    fn encode(&self, output: &mut Output, letter: Letter, chunk: &Arc<Chunk>, record: &Record<'_>) {
+        let Letter { location, position } = letter;
+        let (id, tag) = (self.source.channel, &self.source.tag);
+        let delivery_tag = self.channel.unacked.last_tag() + 1;
+        write_deliver(output.buffer(), id, tag, delivery_tag, location.redelivered(), record);
+        let extra = match self.source.queue.queue_type() {
+            QueueType::Quorum if position.returns() > 0 => Some(delivery_count(position)),
+            QueueType::Classic | QueueType::Quorum => None,
+            QueueType::Stream => Some(stream_offset(position)),
+        };
+        write_with(output, id, chunk, record, extra, self.octets_max);
+    }
+
+    /// The delivery is the channel's now; true when its reference is not needed any more.
+    #[inline]
+    fn account(&mut self, id: SourceId, letter: Letter) -> bool {
+        let unacked = &mut self.channel.unacked;
+        if self.source.no_ack {
+            if !self.source.is_of_replies {
+                unacked.next_tag();
+            }
+            return true;
+        }
+        let Letter { location, position } = letter;
+        unacked.push(Delivery { location, position, source: id, holds_credit: self.source.shares_credit });
+        self.source.unacked += 1;
+        false
+    }
+
+    fn tapped<'r>(&'r self, letter: Letter, record: &'r Record<'r>) -> Tapped<'r> {
+        Tapped {
+            record,
+            queue: &self.source.queue.name,
+            redelivered: letter.location.redelivered(),
+            channel: self.source.channel,
+        }
     }
 }
 

@@ -4,11 +4,13 @@
 //! As RabbitMQ does it, exclusive queues and exchanges of the server's own are left out.
 //! Invariant: an engine that is opened with them has the same ones.
 
+use std::sync::atomic::Ordering;
+
 use super::{Engine, declare::RESERVED_PREFIX, queue_cell::QueueCell, vhost::Vhost};
 use crate::{
     definitions::{
         BindingDefinition, Definitions, DestinationKind, ExchangeDefinition, PermissionDefinition,
-        PolicyDefinition, QueueDefinition,
+        PolicyDefinition, QueueDefinition, VhostDefinition,
     },
     model::{
         binding::{Binding, Destination},
@@ -56,7 +58,8 @@ fn sort(definitions: &mut Definitions) {
 
 impl Vhost {
     fn export_access(&self, definitions: &mut Definitions) {
-        definitions.vhosts.push(self.definition.clone());
+        let tracing = self.is_traced.load(Ordering::Relaxed);
+        definitions.vhosts.push(VhostDefinition { tracing, ..self.definition.clone() });
         definitions.permissions.extend(self.permissions.iter().map(|(user, permission)| {
             PermissionDefinition {
                 user: user.clone(),

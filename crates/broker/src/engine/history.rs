@@ -1,29 +1,45 @@
 //! Bindings, and what an exchange that remembers its last messages sends to a new one.
 //!
-//! What was remembered is looked up and the binding made under one lock of the topology, so that a
-//! message comes to the queue by one of the two ways and not by both. It is published anew, with a
-//! life that begins now. Invariant: the batch is empty when a binding is made, for a publish is
-//! flushed before any other method.
+//! What is remembered is noted and the binding made under one lock of the topology, so that a
+//! message comes to the queue by one of the two ways and not by both. It is published anew after
+//! that, some at a time, with a life that begins now. Invariant: the batch is empty when a binding
+//! is made, for a publish is flushed before any other method.
 
 use std::sync::{Arc, Weak};
 
 use leveret_wire::{Properties, PublishRoute};
 
-use super::{Engine, batch::Message, connection::Connection, declare::QueueTopology, routes::QueueRoute};
+use super::{
+    Engine,
+    batch::{Message, PERSISTENT},
+    connection::Connection,
+    declare::QueueTopology,
+    routes::QueueRoute,
+};
 use crate::{
     Location,
     model::{
-        binding::Binding,
-        exchange::{CarbonCopies, History, RoutingInput},
+        binding::{Binding, Destination},
+        exchange::{CarbonCopies, Exchange, History, RoutingInput},
     },
-    store::{Chunk, Record},
+    store::LastChunk,
 };
 
-/// A remembered message on its way to a new binding.
+/// Messages for which a way is looked up under one lock of the topology.
+const RECALLED_AT_ONCE_MAX: usize = 256;
+
+/// What a new binding gets of the past. What it leads to is kept and not looked up again by the
+/// binding, which may be gone by then.
 pub(super) struct Recalled {
-    location: Location,
-    chunk: Arc<Chunk>,
-    route: Arc<QueueRoute>,
+    binding: Binding,
+    onto: Onto,
+    /// The oldest first. They are referenced once more.
+    locations: Vec<Location>,
+}
+
+enum Onto {
+    Queue(Arc<QueueRoute>),
+    Exchange(Box<str>),
 }
 
 impl Engine {
@@ -39,59 +55,76 @@ impl Engine {
     }
 
     /// Makes a binding, and returns what its source remembers for it.
-    pub(super) fn bind(&self, topology: &mut QueueTopology, binding: &Binding) -> Vec<Recalled> {
-        let mut recalled = Vec::new();
+    pub(super) fn bind(&self, topology: &mut QueueTopology, binding: &Binding) -> Option<Recalled> {
         if !topology.bind(binding.clone()) {
-            return recalled;
+            return None;
         }
-        let Some(history) = topology.exchange_of(binding.source).history() else { return recalled };
-        let random = || self.random_number();
-        history.for_each(|location| {
-            let chunk = self.log.chunk(location);
-            let record = chunk.record(location);
-            let Some(properties) = properties(&record) else { return };
-            let input = RoutingInput {
-                routing_key: route(&record).routing_key().as_bytes(),
-                copies: CarbonCopies::of(&properties),
-                properties: Some(&properties),
-                random: &random,
-            };
-            if let Some(route) = topology.route_by(binding, input) {
-                recalled.push(Recalled { location, chunk: Arc::clone(&chunk), route: Arc::new(route) });
+        let history = topology.exchange_of(binding.source).history()?;
+        let locations = history.copy(|locations| self.log.retain(locations.iter().copied()));
+        let onto = match binding.destination {
+            Destination::Queue(id) => {
+                Onto::Queue(Arc::new(QueueRoute::to_queues(vec![Arc::clone(topology.queue_of(id))])))
             }
-        });
-        recalled
+            Destination::Exchange(id) => Onto::Exchange(topology.exchange_of(id).name.clone()),
+        };
+        Some(Recalled { binding: binding.clone(), onto, locations })
+    }
+}
+
+impl Recalled {
+    /// Where a remembered message goes, if the binding wants it.
+    fn route(&self, topology: &QueueTopology, input: RoutingInput<'_>) -> Option<Arc<QueueRoute>> {
+        if !Exchange::recalls(&self.binding, input) {
+            return None;
+        }
+        match &self.onto {
+            Onto::Queue(route) => Some(Arc::clone(route)),
+            Onto::Exchange(name) => {
+                topology.exchange(name).map(|(id, _)| Arc::new(topology.route(id, input)))
+            }
+        }
     }
 }
 
 impl Connection {
     /// Publishes what a new binding gets of the past.
-    pub(super) fn recall(&mut self, recalled: &[Recalled]) {
-        for message in recalled {
-            let record = message.chunk.record(message.location);
-            let Some(properties) = properties(&record) else { continue };
-            let again = Message {
-                route: route(&record),
-                property_octets: record.property_octets(),
-                body: record.body(),
-                arrived_millis: self.now.monotonic_millis,
-                expires: properties.expiration.is_some(),
-            };
-            let octets_left = 0;
-            self.publishes.batch.append(&self.engine, &again, &message.route, octets_left);
+    pub(super) fn recall(&mut self, recalled: &Recalled) {
+        for locations in recalled.locations.chunks(RECALLED_AT_ONCE_MAX) {
+            self.recall_some(recalled, locations);
+            self.engine.release(locations.iter().copied());
             if self.publishes.is_due() {
                 self.flush_publishes_whole();
             }
         }
         self.flush_publishes_whole();
     }
-}
 
-fn route<'a>(record: &Record<'a>) -> PublishRoute<'a> {
-    PublishRoute::from_octets(record.route).expect("records hold routes")
-}
-
-/// They were decoded when the message came, so that they are there.
-fn properties<'a>(record: &Record<'a>) -> Option<Properties<'a>> {
-    Properties::decode(record.property_octets()).ok()
+    fn recall_some(&mut self, recalled: &Recalled, locations: &[Location]) {
+        let vhost = self.open_vhost_handle();
+        let topology = vhost.topology.read();
+        let mut last_chunk = LastChunk::default();
+        for &location in locations {
+            let record = last_chunk.find(&self.engine.log, location).record(location);
+            let Ok(properties) = Properties::decode(record.property_octets()) else { continue };
+            let route = PublishRoute::from_octets(record.route).expect("records hold routes");
+            let random = || self.engine.random_number();
+            let input = RoutingInput {
+                routing_key: route.routing_key().as_bytes(),
+                copies: CarbonCopies::of(&properties),
+                properties: Some(&properties),
+                random: &random,
+            };
+            let Some(onward) = recalled.route(&topology, input) else { continue };
+            let again = Message {
+                route,
+                property_octets: record.property_octets(),
+                body: record.body(),
+                arrived_millis: self.now.monotonic_millis,
+                expires: properties.expiration.is_some(),
+                is_persistent: properties.delivery_mode == Some(PERSISTENT),
+            };
+            let octets_left = 0;
+            self.publishes.batch.append(&self.engine, &again, &onward, octets_left);
+        }
+    }
 }

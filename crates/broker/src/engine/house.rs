@@ -16,6 +16,8 @@ use crate::{Now, model::any_queue::AnyQueue};
 
 /// Queues looked at in one turn.
 const TURN_QUEUES_MAX: usize = 256;
+/// Dead letters that cost as much as looking at a queue.
+const LOOK_LETTERS: usize = 64;
 /// Dead letters put into queues in one turn.
 const TURN_APPENDS_MAX: usize = 16 * 1024;
 /// References of deleted queues given back in one turn.
@@ -54,18 +56,27 @@ impl House {
     /// Does what is due. True when there is more to do at once.
     pub fn advance(&mut self, now: Now) -> bool {
         self.scratch.now = now;
-        for _ in 0..TURN_QUEUES_MAX {
-            let Some((at_millis, queue)) = self.engine.deadlines.take_due(now.monotonic_millis) else {
-                break;
-            };
-            self.look_at(&queue, at_millis);
-        }
+        self.look_at_queues();
         let delayed = self.resumption.work(&self.engine, &mut self.scratch, now, TURN_APPENDS_MAX);
         let more = self.undertaker.work(&self.engine, &mut self.scratch, now, TURN_APPENDS_MAX);
         let mut budget = TURN_FREES_MAX;
         self.frees.run(&self.engine, &mut budget);
         let due = self.next_deadline_millis().is_some_and(|at| at <= now.monotonic_millis);
         more || delayed || due || !self.frees.is_empty()
+    }
+
+    /// Looks at the queues that are due. What they buried before has its turn first, or it would
+    /// pile up.
+    fn look_at_queues(&mut self) {
+        let mut budget = TURN_QUEUES_MAX;
+        while budget > 0 && !self.undertaker.is_busy() {
+            let now = self.scratch.now.monotonic_millis;
+            let Some((at_millis, queue)) = self.engine.deadlines.take_due(now) else { return };
+            let buried_before = self.scratch.dead_letters.len();
+            self.look_at(&queue, at_millis);
+            let buried = self.scratch.dead_letters.len() - buried_before;
+            budget = budget.saturating_sub(1 + buried / LOOK_LETTERS);
+        }
     }
 
     fn look_at(&mut self, queue: &Arc<QueueCell>, at_millis: u64) {
@@ -79,7 +90,10 @@ impl House {
                 vhost = &*vhost.name,
                 "a queue that nobody used is deleted"
             );
-            remains.locations.into_iter().for_each(|locations| self.frees.push(locations));
+            if let Some(owner) = queue.declaration.owner {
+                self.engine.tell_queue_gone(owner, queue.serial);
+            }
+            self.frees.push_drained(remains.drained);
         }
     }
 }

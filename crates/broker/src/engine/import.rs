@@ -76,13 +76,6 @@ pub(super) fn vhosts(definitions: &Definitions) -> Result<Vhosts, DefinitionErro
         }
     }
     for policy in &definitions.policies {
-        if policy.policy.definition().iter().any(|(key, _)| &**key == "consumer-timeout") {
-            tracing::warn!(
-                policy = &*policy.policy.name,
-                "the key consumer-timeout of a policy is kept and changes nothing; `serve --consumer-timeout` is for \
-                 all queues"
-            );
-        }
         if !vhosts.contains_key(&policy.vhost) {
             let object = format!("policy '{}'", policy.policy.name);
             return Err(error(object, &no_vhost(&policy.vhost)));
@@ -185,7 +178,8 @@ impl Engine {
         if vhost.topology.read().exchange(&exchange.name).is_some() {
             return Ok(());
         }
-        declare::declare_actively(self, &vhost, &exchange.name, &declare, |_, _| Ok(())).map_err(reason)
+        let declared = declare::declare_actively(self, &vhost, &exchange.name, &declare, |_, _| Ok(()));
+        declared.map(|_lasts_at| ()).map_err(reason)
     }
 
     fn import_queue(&self, queue: &QueueDefinition, now: Now) -> Result<(), String> {
@@ -222,8 +216,16 @@ impl Engine {
         let declaration = queue_declaration(declare, None, &vhost.policies, owner)?;
         let mut topology = vhost.topology.write();
         if topology.queue(name).is_none() {
-            let cell = QueueCell::new(self.next_id(), name, Arc::downgrade(vhost), declaration, now);
+            let cell = QueueCell::new(
+                self.next_id(),
+                name,
+                Arc::downgrade(vhost),
+                declaration,
+                now,
+                self.paging.is_on(),
+            );
             cell.place(topology.add_queue(name, Arc::clone(&cell)));
+            self.note_queue(vhost, &cell);
             drop(topology);
             // A step sees to the queue's own deadline, as the one does that answers a declare.
             let mut scratch = Scratch::default();
@@ -236,26 +238,28 @@ impl Engine {
     fn import_binding(&self, binding: &BindingDefinition) -> Result<(), String> {
         let vhost = self.vhost(&binding.vhost).ok_or_else(|| no_vhost(&binding.vhost))?;
         ShortStr::new(&binding.routing_key).ok_or_else(|| "its key is longer than 255 octets".to_owned())?;
-        add_binding(&vhost, binding).map_err(reason)
+        self.add_binding(&vhost, binding).map_err(reason)
     }
-}
 
-fn add_binding(vhost: &Vhost, binding: &BindingDefinition) -> Result<(), Refusal> {
-    refuse_default(&binding.source)?;
-    let mut topology = vhost.topology.write();
-    let source = find_exchange(&topology, vhost, &binding.source)?.0;
-    let destination = match binding.destination_kind {
-        DestinationKind::Queue => place_of(&topology, vhost, &binding.destination)?.0,
-        DestinationKind::Exchange => {
-            refuse_default(&binding.destination)?;
-            Destination::Exchange(find_exchange(&topology, vhost, &binding.destination)?.0)
+    fn add_binding(&self, vhost: &Vhost, binding: &BindingDefinition) -> Result<(), Refusal> {
+        refuse_default(&binding.source)?;
+        let mut topology = vhost.topology.write();
+        let source = find_exchange(&topology, vhost, &binding.source)?.0;
+        let destination = match binding.destination_kind {
+            DestinationKind::Queue => place_of(&topology, vhost, &binding.destination)?.0,
+            DestinationKind::Exchange => {
+                refuse_default(&binding.destination)?;
+                Destination::Exchange(find_exchange(&topology, vhost, &binding.destination)?.0)
+            }
+        };
+        let (routing_key, arguments) = (&*binding.routing_key, binding.arguments.as_table());
+        let request = BindingRequest { source, destination, routing_key, arguments };
+        let binding = request.check(&topology)?;
+        if topology.bind(binding.clone()) {
+            self.note_binding(vhost, &topology, &binding);
         }
-    };
-    let (routing_key, arguments) = (&*binding.routing_key, binding.arguments.as_table());
-    let request = BindingRequest { source, destination, routing_key, arguments };
-    let binding = request.check(&topology)?;
-    topology.bind(binding);
-    Ok(())
+        Ok(())
+    }
 }
 
 fn is_reserved(name: &str) -> bool {

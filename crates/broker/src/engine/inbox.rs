@@ -40,19 +40,28 @@ pub(super) struct Letter {
 pub(super) struct Mail {
     pub(super) runs: Vec<Run>,
     pub(super) letters: Vec<Letter>,
-    /// Consumers whose queue is gone.
-    pub(super) cancelled: Vec<SourceId>,
+    /// What is gone.
+    pub(super) notices: Vec<Notice>,
+}
+
+/// What an owner is told beside its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// The queue of that consumer is gone.
+    Cancelled(SourceId),
+    /// A queue that only this connection could use is gone, by its serial.
+    QueueGone(u64),
 }
 
 impl Mail {
     pub(super) fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.cancelled.is_empty()
+        self.runs.is_empty() && self.notices.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.letters.clear();
-        self.cancelled.clear();
+        self.notices.clear();
     }
 }
 
@@ -100,9 +109,9 @@ impl Inbox {
         }
     }
 
-    /// Says that a consumer's queue is gone.
-    pub(super) fn put_cancelled(&self, source: SourceId) {
-        self.state.lock().mail.cancelled.push(source);
+    /// Says that something of the owner's is gone.
+    pub(super) fn put_notice(&self, notice: Notice) {
+        self.state.lock().mail.notices.push(notice);
         self.wake();
     }
 

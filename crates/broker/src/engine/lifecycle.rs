@@ -17,7 +17,7 @@ const CLOSE_MILLIS_MAX: u64 = 3_000;
 
 impl Connection {
     pub(super) fn settle_failure(&mut self) {
-        if self.publishes.is_flushing() {
+        if self.publishes.is_flushing() || !self.held.is_empty() && !self.disconnected {
             return;
         }
         match self.failure.take() {
@@ -26,7 +26,7 @@ impl Connection {
             Some(Failure::SilentThenDrop(reason)) => {
                 tracing::warn!(connection = %self.peer.name, reason, "connection is dropped");
                 self.tear_down(Then::End);
-                self.silent = true;
+                self.lingers = true;
                 self.drop_at_millis = Some(self.now.monotonic_millis + SILENCE_MILLIS);
             }
             Some(Failure::Drop(reason)) => {
@@ -55,6 +55,15 @@ impl Connection {
                 self.drop_at_millis = Some(self.now.monotonic_millis + CLOSE_MILLIS_MAX);
                 self.tear_down(Then::Nothing);
             }
+        }
+    }
+
+    /// The broker is to end.
+    pub(super) fn stop(&mut self) {
+        match self.session.phase() {
+            Phase::Closing => {}
+            Phase::Ended => self.lingers = false,
+            _ => self.force_close("broker forced connection closure with reason 'shutdown'"),
         }
     }
 
@@ -115,7 +124,7 @@ impl Connection {
         self.flush_settles();
         self.failure = None;
         self.tear_down(Then::End);
-        self.silent = false;
+        self.lingers = false;
         self.drop_at_millis = None;
         self.clear_output();
     }

@@ -10,6 +10,7 @@ mod ack_timeout;
 mod admission;
 mod alarm;
 mod batch;
+mod chronicle;
 mod config;
 mod connection;
 mod consume;
@@ -18,10 +19,13 @@ mod crossing_tests;
 mod dead_letters;
 mod deadlines;
 mod declare;
+mod definition_entry;
 mod delays;
 mod deliver;
+mod durability;
 mod export;
 mod groups;
+mod held;
 mod history;
 mod house;
 mod import;
@@ -30,15 +34,19 @@ mod lifecycle;
 mod login;
 mod methods;
 mod output;
+mod paging;
 mod permissions;
 mod publish;
 mod publish_checks;
 mod queue_cell;
 mod queues;
 mod replies;
+mod retirer;
+mod revival;
 mod routes;
 mod settle;
 mod sources;
+mod syncer;
 mod teardown;
 mod timers;
 mod trace;
@@ -54,7 +62,14 @@ use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
 
 use self::{
-    admission::Account, alarm::MemoryAlarm, deadlines::Deadlines, delays::Delays, inbox::Inbox, vhost::Vhost,
+    admission::Account,
+    alarm::MemoryAlarm,
+    deadlines::Deadlines,
+    delays::Delays,
+    durability::Durability,
+    inbox::{Inbox, Notice},
+    paging::Paging,
+    vhost::Vhost,
 };
 pub use self::{
     config::Config,
@@ -62,13 +77,28 @@ pub use self::{
     house::House,
     inbox::Wake,
     output::Output,
+    paging::{Loader, Spiller},
+    retirer::Retirer,
+    revival::Store,
+    syncer::{SyncBell, Syncer},
 };
-use crate::{Now, OctetCount, definitions::DefinitionError, store::MessageLog};
+use crate::{Now, OctetCount, definitions::DefinitionError, model::topology::PREDECLARED, store::MessageLog};
 
 /// Where random octets come from: the operating system, or a seed.
 pub trait Entropy: Send {
     /// Fills `octets`.
     fn fill(&mut self, octets: &mut [u8]);
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A definition does not fit.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// The disk fails.
+    #[error("cannot read what was kept")]
+    Disk(#[from] std::io::Error),
 }
 
 /// A connection, for as long as the broker runs.
@@ -82,12 +112,20 @@ pub struct Engine {
     alarm: MemoryAlarm,
     cluster_name: Option<Box<str>>,
     accounts: IndexMap<Box<str>, Arc<Account>>,
+    /// None when nothing is to outlast the process.
+    durability: Option<Arc<Durability>>,
+    /// Numbers of files that come next, when there is a journal.
+    first_segment: u64,
+    next_kept_file: u32,
+    snapshot_number: u64,
     deadlines: Deadlines,
     delays: Delays,
+    paging: Paging,
     vhosts: RwLock<IndexMap<Box<str>, Arc<Vhost>>>,
     entropy: Mutex<Box<dyn Entropy>>,
     connections: Mutex<IndexMap<ConnectionId, Arc<Inbox>>>,
-    /// The last number given to a connection or a queue.
+    /// The last number given to a connection, a queue or an exchange; predeclared exchanges have the
+    /// first ones.
     last_id: AtomicU64,
     stopping: AtomicBool,
 }
@@ -106,29 +144,52 @@ impl Engine {
     /// A broker without connections, with all that its configuration's definitions list.
     ///
     /// # Errors
-    /// [`DefinitionError`] for the first of them that names what is not there, or that a client
-    /// could not declare either.
-    pub fn open(
+    /// [`OpenError`] for the first of them that names what is not there, or that a client could not
+    /// declare either.
+    pub fn open(config: Config, entropy: Box<dyn Entropy>, now: Now) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(config, entropy, now, None)
+    }
+
+    /// As [`Engine::open`], with what is in a store, where what lasts goes from now on.
+    ///
+    /// # Errors
+    /// [`OpenError`] for a definition, or for a disk that fails.
+    pub fn open_with(
         mut config: Config,
         entropy: Box<dyn Entropy>,
         now: Now,
-    ) -> Result<Arc<Self>, DefinitionError> {
-        let definitions = std::mem::take(&mut config.definitions);
+        store: Option<&Store>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let mut definitions = std::mem::take(&mut config.definitions);
+        if let Some(store) = store {
+            store.add_vhosts(&mut definitions);
+        }
+        let snapshot = store.map(|store| &store.recovered.snapshot);
         let octets = OctetCount::default();
         let engine = Arc::new(Self {
             log: MessageLog::new(octets.clone()),
             alarm: MemoryAlarm::new(config.memory_watermark_octets, octets),
             cluster_name: definitions.cluster_name.clone(),
             accounts: import::accounts(&definitions)?,
+            durability: store
+                .as_ref()
+                .map(|store| Arc::new(Durability::new(Arc::clone(&store.disk), &store.recovered.snapshot))),
+            first_segment: snapshot.map_or(0, |snapshot| snapshot.first_segment),
+            next_kept_file: snapshot.map_or(0, |snapshot| snapshot.next_kept_file),
+            snapshot_number: store.as_ref().map_or(0, |store| store.recovered.snapshot_number),
             deadlines: Deadlines::default(),
             delays: Delays::default(),
+            paging: Paging::new(config.paging_octets),
             vhosts: RwLock::new(import::vhosts(&definitions)?),
             entropy: Mutex::new(entropy),
             connections: Mutex::default(),
-            last_id: AtomicU64::new(0),
+            last_id: AtomicU64::new(store.map_or(0, Store::last_number).max(PREDECLARED.len() as u64)),
             stopping: AtomicBool::new(false),
             config,
         });
+        if let Some(store) = store {
+            engine.revive(store, now)?;
+        }
         engine.import(&definitions, now)?;
         Ok(engine)
     }
@@ -152,6 +213,12 @@ impl Engine {
         self.log.chunk_count()
     }
 
+    /// How many files of messages on disk there are.
+    #[must_use]
+    pub fn page_file_count(&self) -> usize {
+        self.paging.files.len()
+    }
+
     /// How many connections there are, those in their handshake and those going among them.
     #[must_use]
     pub fn connection_count(&self) -> usize {
@@ -170,6 +237,18 @@ impl Engine {
         self.alarm.is_raised()
     }
 
+    /// The disk has no room, or fails: publishers are not read from. Or it has again.
+    pub fn set_disk_alarm(&self, is_raised: bool) {
+        if !self.alarm.set_disk_short(is_raised) {
+            return;
+        }
+        if is_raised {
+            tracing::warn!("disk alarm: publishers are not read from until there is room");
+        } else {
+            tracing::warn!("disk alarm cleared: publishers are read from again");
+        }
+    }
+
     /// Switches the copies to `amq.rabbitmq.trace` on or off in a virtual host; false when there is
     /// none of that name.
     pub fn set_tracing(&self, vhost: &str, is_on: bool) -> bool {
@@ -184,8 +263,20 @@ impl Engine {
         }
     }
 
+    /// Tells a connection that a queue which only it could use is gone.
+    fn tell_queue_gone(&self, owner: ConnectionId, serial: u64) {
+        let inbox = self.connections.lock().get(&owner).cloned();
+        if let Some(inbox) = inbox {
+            inbox.put_notice(Notice::QueueGone(serial));
+        }
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    fn last_number(&self) -> u64 {
+        self.last_id.load(Ordering::Relaxed)
     }
 
     fn next_id(&self) -> u64 {

@@ -2,12 +2,15 @@
 //!
 //! Invariant: a publish is confirmed after every queue of its route was stepped.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
 
 use leveret_wire::{Properties, method::basic};
 
 use super::{
-    batch::{Batch, Message, Stepped},
+    batch::{Batch, Message, PERSISTENT, Stepped},
     connection::Connection,
     publish_checks::check_properties,
     replies,
@@ -18,6 +21,7 @@ use crate::{
     model::exchange::CarbonCopies,
     planted::{self, Bug},
     session::{ChannelMode, Confirm, Failure, MethodIds, Publish},
+    store::journal::Position,
 };
 
 /// Messages put into queues in one turn.
@@ -40,6 +44,13 @@ struct Unconfirmed {
     location: Option<Location>,
 }
 
+/// Publishes that are confirmed once the journal is synced up to there.
+struct Unsynced {
+    position: Position,
+    publishes: Vec<Unconfirmed>,
+    refused: Vec<Location>,
+}
+
 /// How far behind its consumers the least burdened queue of a flush is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Backlog {
@@ -54,6 +65,7 @@ pub(super) struct PublishBatch {
     pub(super) batch: Batch,
     unconfirmed: Vec<Unconfirmed>,
     refused: Vec<Location>,
+    unsynced: VecDeque<Unsynced>,
     /// Whether a queue refused any since this was last set.
     pub(super) has_refused: bool,
     backlog: Option<Backlog>,
@@ -92,6 +104,7 @@ fn message<'a>(publish: &Publish<'a>, properties: Option<&Properties<'_>>, now: 
         body: publish.body,
         arrived_millis: now.monotonic_millis,
         expires: properties.is_some_and(|properties| properties.expiration.is_some()),
+        is_persistent: properties.is_some_and(|properties| properties.delivery_mode == Some(PERSISTENT)),
     }
 }
 
@@ -129,7 +142,8 @@ impl Connection {
         let traced = vhost.is_traced.load(Ordering::Relaxed).then(|| Arc::clone(route));
         let channel = self.session.channel(publish.channel).expect("the session found it open");
         if matches!(channel.mode, ChannelMode::Transaction) {
-            self.transaction_octets += channel.data.transaction.hold_publish(&publish);
+            self.transaction_octets += channel.data.transaction.hold_publish(&publish, route);
+            self.trace_if(traced.as_deref(), &publish, properties.as_ref());
             return Ok(());
         }
         let message = message(&publish, properties.as_ref(), self.now);
@@ -138,9 +152,7 @@ impl Connection {
             let delivery_tag = confirms.publish();
             self.publishes.unconfirmed.push(Unconfirmed { channel: publish.channel, delivery_tag, location });
         }
-        if let Some(route) = traced {
-            self.trace_publish(&publish, properties.as_ref(), &route);
-        }
+        self.trace_if(traced.as_deref(), &publish, properties.as_ref());
         if location.is_none() || publish.mandatory && replies::is_reply(publish.route) {
             self.unroutable(&publish);
         }
@@ -175,14 +187,27 @@ impl Connection {
         copies.check()?;
         let channel = self.session.channel(publish.channel).expect("the session found it open");
         if matches!(channel.mode, ChannelMode::Transaction) {
-            self.transaction_octets += channel.data.transaction.hold_publish(publish);
-            return Ok(());
+            self.transaction_octets += channel.data.transaction.hold_publish(publish, &route);
+        } else {
+            self.append_copies(publish, properties, copies, &route);
         }
-        self.append_copies(publish, properties, copies, &route);
-        if self.is_traced() {
-            self.trace_publish(publish, Some(properties), &route);
-        }
+        let traced = self.is_traced().then_some(&*route);
+        self.trace_if(traced, publish, Some(properties));
         Ok(())
+    }
+
+    /// Copies a message that was published, if there is a route to be told. One of a transaction is
+    /// told when it comes, committed or not, as by RabbitMQ.
+    #[inline]
+    fn trace_if(
+        &mut self,
+        traced: Option<&QueueRoute>,
+        publish: &Publish<'_>,
+        properties: Option<&Properties<'_>>,
+    ) {
+        if let Some(route) = traced {
+            self.trace_publish(publish, properties, route);
+        }
     }
 
     fn route_copies(
@@ -232,25 +257,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Publishes a message of a transaction, whose checks were made when it came.
-    pub(super) fn publish_committed(&mut self, publish: Publish<'_>) -> Result<(), Refusal> {
-        let vhost = self.vhost.as_ref().expect("channels are open in a virtual host");
-        let properties = decode_properties(publish.property_octets)?;
+    /// Publishes a message of a transaction, which was checked and whose way was found when it came.
+    pub(super) fn publish_committed(&mut self, publish: &Publish<'_>, route: &Arc<QueueRoute>) {
+        let route = &without_dead_queues(route);
+        let properties = decode_properties(publish.property_octets).expect("they were decoded before");
         if let Some(properties) = &properties
             && let Some(copies) = CarbonCopies::of(properties)
         {
-            let route = self.route_copies(&publish, properties, copies)?;
-            self.append_copies(&publish, properties, copies, &route);
-            return Ok(());
+            return self.append_copies(publish, properties, copies, route);
         }
-        let random = || self.engine.random_number();
-        let grants = self.grants.as_mut().expect("channels are open in a virtual host");
-        let route = self.routes.route(vhost, grants, publish.route, properties.as_ref(), random)?;
-        let message = message(&publish, properties.as_ref(), self.now);
+        let message = message(publish, properties.as_ref(), self.now);
         if self.publishes.batch.append(&self.engine, &message, route, self.input_left).is_none() {
-            self.unroutable(&publish);
+            self.unroutable(publish);
         }
-        Ok(())
     }
 
     /// No queue wants the message.
@@ -294,20 +313,53 @@ impl Connection {
     }
 
     fn finish_flush(&mut self) {
-        self.confirm();
+        let lasts_at = self.publishes.batch.take_lasts_at();
+        self.lasts_at = lasts_at.or(self.lasts_at);
+        if let Some(position) = lasts_at {
+            self.pause_if_unsynced(position);
+        }
+        match lasts_at.filter(|_| !self.publishes.unconfirmed.is_empty()) {
+            Some(position) if !self.is_synced(position) => {
+                let publishes = std::mem::take(&mut self.publishes.unconfirmed);
+                let refused = std::mem::take(&mut self.publishes.refused);
+                self.publishes.unsynced.push_back(Unsynced { position, publishes, refused });
+                self.await_sync(position);
+            }
+            _ => self.confirm(),
+        }
         self.publishes.refused.clear();
         self.pause_if_behind();
+    }
+
+    /// Confirms what is on stable storage by now.
+    pub(super) fn confirm_synced(&mut self) {
+        while let Some(unsynced) = self.publishes.unsynced.front()
+            && self.is_synced(unsynced.position)
+        {
+            let Some(Unsynced { mut publishes, refused, .. }) = self.publishes.unsynced.pop_front() else {
+                return;
+            };
+            self.confirm_all(&mut publishes, refused);
+        }
+        if let Some(unsynced) = self.publishes.unsynced.front() {
+            self.await_sync(unsynced.position);
+        }
     }
 
     fn confirm(&mut self) {
         if self.publishes.unconfirmed.is_empty() {
             return;
         }
-        let mut refused = std::mem::take(&mut self.publishes.refused);
-        refused.sort_unstable();
+        let refused = std::mem::take(&mut self.publishes.refused);
         let mut unconfirmed = std::mem::take(&mut self.publishes.unconfirmed);
+        self.confirm_all(&mut unconfirmed, refused);
+        self.publishes.unconfirmed = unconfirmed;
+    }
+
+    fn confirm_all(&mut self, publishes: &mut Vec<Unconfirmed>, mut refused: Vec<Location>) {
+        refused.sort_unstable();
         let mut channels: Vec<u16> = Vec::new();
-        for publish in unconfirmed.drain(..) {
+        for publish in publishes.drain(..) {
             let Some(channel) = self.session.channel(publish.channel) else { continue };
             let ChannelMode::Confirm(confirms) = &mut channel.mode else { continue };
             let taken = publish.location.is_none_or(|location| refused.binary_search(&location).is_err());
@@ -316,7 +368,6 @@ impl Connection {
                 channels.push(publish.channel);
             }
         }
-        self.publishes.unconfirmed = unconfirmed;
         for channel in channels {
             self.write_confirms(channel);
         }
@@ -337,8 +388,11 @@ impl Connection {
     }
 
     /// A publisher whose every queue is far behind consumers that do take messages is read less
-    /// often. Where a consumer has stopped, or one queue of several is slow, nobody waits.
+    /// often, and so is everyone while more comes than is put on disk. Where a consumer has stopped, or one queue of several is slow, nobody waits.
     fn pause_if_behind(&mut self) {
+        if let Some(pause) = self.engine.paging.publisher_pause_millis(self.engine.alarm.octets()) {
+            self.read_from_millis = self.now.monotonic_millis + pause;
+        }
         let Some(backlog) =
             self.publishes.backlog.take().filter(|backlog| backlog.ready > PUBLISHER_PAUSE_READY)
         else {
@@ -352,6 +406,16 @@ impl Connection {
             self.read_from_millis = self.now.monotonic_millis + pause;
         }
     }
+}
+
+/// The route without queues that were deleted since it was found.
+fn without_dead_queues(route: &Arc<QueueRoute>) -> Arc<QueueRoute> {
+    if route.queues.iter().all(|queue| queue.is_alive()) {
+        return Arc::clone(route);
+    }
+    let mut living = QueueRoute::clone(route);
+    living.queues.retain(|queue| queue.is_alive());
+    Arc::new(living)
 }
 
 /// The properties, if the message has any: most have none.

@@ -2,7 +2,10 @@
 //!
 //! A step locks the queue, lets the model decide, puts the messages that go out into their
 //! consumers' inboxes while the order is still held, unlocks, and only then gives references
-//! back and wakes. Invariant: a dead queue is never stepped again.
+//! back and wakes. What it has to do with pages is in `queue_cell/pages.rs`. Invariant: a dead queue
+//! is never stepped again.
+
+mod pages;
 
 use std::{
     cell::RefCell,
@@ -15,22 +18,23 @@ use leveret_wire::{Properties, TableBuf};
 use super::{
     ConnectionId, Engine,
     dead_letters::DeadLetter,
-    inbox::{Inbox, Letter},
+    durability::DurableQueue,
+    inbox::{Inbox, Letter, Notice},
     sources::SourceId,
     vhost::Vhost,
 };
 use crate::{
-    Location, Now,
+    AwayRun, Location, Now, Ordinal,
     model::{
         any_queue::AnyQueue,
         exchange::Version,
-        queue::{Assignment, ConsumerSlot, Effects, Messages},
+        queue::{Assignment, ConsumerSlot, Drained, Effects, Messages, Position},
         queue_arguments::{QueueArguments, QueueType},
         stream::StreamOffset,
         topology::QueueId,
     },
     planted::{self, Bug},
-    store::{LastChunk, Record},
+    store::{LastChunk, Record, journal},
     sync::Mutex,
 };
 
@@ -52,6 +56,8 @@ pub(super) struct QueueCell {
     pub(super) name: Box<str>,
     pub(super) vhost: Weak<Vhost>,
     pub(super) declaration: QueueDeclaration,
+    /// What is kept of it where its messages are to last.
+    pub(super) durable: Option<Arc<DurableQueue>>,
     this: Weak<Self>,
     /// Changes when the queue is deleted; routes by the default exchange rest on it.
     pub(super) liveness: Version,
@@ -67,6 +73,12 @@ struct State {
     dead: bool,
     /// The earliest of its deadlines that the housekeeper knows.
     deadline_millis: Option<u64>,
+    /// The spiller knows that it has runs to put away.
+    is_spillable: bool,
+    /// The loader knows that it wants a page.
+    wants_page: bool,
+    /// Who waits for a page to take its first message.
+    waiters: Vec<Arc<Inbox>>,
 }
 
 struct Link {
@@ -83,17 +95,34 @@ pub(super) struct Scratch {
     pub(super) dead_letters: VecDeque<DeadLetter>,
     /// A deadline that is the earliest of all was set.
     wakes_house: bool,
+    /// A queue wants a page.
+    wakes_loader: bool,
     /// What deliveries that need no acknowledgement give back.
     pub(super) freed: Vec<Location>,
+    /// Where those stood, in a durable queue.
+    pub(super) left: Vec<Position>,
     wakes: Vec<Arc<Inbox>>,
+}
+
+/// What follows from the end of a consumer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Removal {
+    /// It leaves an auto-delete queue without any.
+    pub(super) is_abandoned: bool,
+    /// It was the single active one; the next one waits until what it was handed is back.
+    pub(super) was_active: bool,
 }
 
 /// What is left of a deleted queue.
 pub(super) struct Remains {
     pub(super) messages: u64,
-    pub(super) locations: Vec<VecDeque<Location>>,
+    pub(super) drained: Drained,
+    /// The spiller knows it.
+    pub(super) is_spillable: bool,
     /// The deadline that the housekeeper knows.
     pub(super) deadline_millis: Option<u64>,
+    /// Up to where the journal has to be synced for the queue to stay deleted.
+    pub(super) lasts_at: Option<journal::Position>,
 }
 
 impl QueueCell {
@@ -103,13 +132,61 @@ impl QueueCell {
         vhost: Weak<Vhost>,
         declaration: QueueDeclaration,
         now: Now,
+        is_paged: bool,
     ) -> Arc<Self> {
-        let queue = AnyQueue::new(&declaration.parsed, now.monotonic_millis);
-        let state = State { queue, links: Vec::new(), id: None, dead: false, deadline_millis: None };
+        let durable = declaration.durable.then(Arc::default);
+        Self::with(serial, name, vhost, declaration, now, is_paged, durable)
+    }
+
+    /// One that was there before the broker was started, of which that is known.
+    pub(super) fn revived(
+        serial: u64,
+        name: &str,
+        vhost: Weak<Vhost>,
+        declaration: QueueDeclaration,
+        now: Now,
+        durable: Arc<DurableQueue>,
+    ) -> Arc<Self> {
+        let is_paged = true;
+        Self::with(serial, name, vhost, declaration, now, is_paged, Some(durable))
+    }
+
+    /// Gives a revived queue its messages, and the ordinals that come next.
+    pub(super) fn revive(&self, kept: &[AwayRun], ends: &[Ordinal]) {
+        self.state.lock().queue.revive(kept, ends);
+    }
+
+    /// Gives a revived stream its messages, with their offsets.
+    pub(super) fn revive_stream(&self, entries: &[(u64, Location)]) {
+        if let AnyQueue::Stream(stream) = &mut self.state.lock().queue {
+            stream.revive(entries);
+        }
+    }
+
+    fn with(
+        serial: u64,
+        name: &str,
+        vhost: Weak<Vhost>,
+        declaration: QueueDeclaration,
+        now: Now,
+        is_paged: bool,
+        durable: Option<Arc<DurableQueue>>,
+    ) -> Arc<Self> {
+        let state = State {
+            queue: AnyQueue::new(&declaration.parsed, now.monotonic_millis, is_paged),
+            links: Vec::new(),
+            id: None,
+            dead: false,
+            deadline_millis: None,
+            is_spillable: false,
+            wants_page: false,
+            waiters: Vec::new(),
+        };
         Arc::new_cyclic(|this| Self {
             serial,
             name: name.into(),
             vhost,
+            durable,
             declaration,
             this: Weak::clone(this),
             liveness: Version::default(),
@@ -129,18 +206,37 @@ impl QueueCell {
         scratch: &mut Scratch,
         work: impl FnOnce(&mut AnyQueue, &dyn Messages, &mut Effects) -> R,
     ) -> Option<R> {
+        self.step_state(engine, scratch, |state, messages, effects| work(&mut state.queue, messages, effects))
+    }
+
+    #[inline]
+    fn step_state<R>(
+        &self,
+        engine: &Engine,
+        scratch: &mut Scratch,
+        work: impl FnOnce(&mut State, &dyn Messages, &mut Effects) -> R,
+    ) -> Option<R> {
         let mut state = self.state.lock();
         if state.dead {
             return None;
         }
         let lookup = Lookup::new(engine, scratch.now);
-        let result = work(&mut state.queue, &lookup, &mut scratch.effects);
-        self.note_deadline(&mut state, &lookup, scratch);
+        let result = work(&mut state, &lookup, &mut scratch.effects);
+        self.note(&mut state, &lookup, scratch);
         state.post(engine, scratch);
         drop(lookup);
         drop(state);
         self.finish(engine, scratch);
         Some(result)
+    }
+
+    /// Tells those who do what connections do not what a step has for them.
+    #[inline]
+    fn note(&self, state: &mut State, lookup: &Lookup<'_>, scratch: &mut Scratch) {
+        self.note_deadline(state, lookup, scratch);
+        if let Some(notice) = state.queue.take_notice() {
+            self.note_pages(state, notice, lookup.engine, scratch);
+        }
     }
 
     /// Tells the housekeeper when to look at the queue, if it is to do so earlier than it knows.
@@ -149,7 +245,8 @@ impl QueueCell {
         if state.deadline_millis.is_none_or(|known| at < known) {
             let later = state.deadline_millis.replace(at);
             let this = Weak::clone(&self.this);
-            scratch.wakes_house |= lookup.engine.deadlines.add(at, later, self.serial, this);
+            let is_earliest = lookup.engine.deadlines.add(at, later, self.serial, this);
+            scratch.wakes_house |= is_earliest && !planted::is(Bug::DeadlineNotTold);
         }
     }
 
@@ -161,7 +258,7 @@ impl QueueCell {
         }
         let now = scratch.now.monotonic_millis;
         let expire = |queue: &mut AnyQueue, messages: &dyn Messages, effects: &mut Effects| {
-            queue.expire(messages, effects);
+            queue.keep_time(messages, effects);
             queue.is_past_its_time(now)
         };
         self.step(engine, scratch, expire).unwrap_or(false)
@@ -174,6 +271,7 @@ impl QueueCell {
         {
             scratch.note_dead(&this);
         }
+        self.left(engine, scratch.effects.gone.drain(..));
         scratch.finish(engine);
     }
 
@@ -201,7 +299,7 @@ impl QueueCell {
         }
         state.links[slot] = Some(Link { inbox: Arc::clone(inbox), source });
         state.queue.wake(slot, &lookup, &mut scratch.effects);
-        self.note_deadline(&mut state, &lookup, scratch);
+        self.note(&mut state, &lookup, scratch);
         state.post(engine, scratch);
         drop(lookup);
         drop(state);
@@ -209,24 +307,49 @@ impl QueueCell {
         Some(Ok(slot))
     }
 
-    /// Ends a consumer; true when that leaves an auto-delete queue without any.
-    pub(super) fn remove_consumer(&self, engine: &Engine, scratch: &mut Scratch, slot: ConsumerSlot) -> bool {
+    /// Ends a consumer.
+    pub(super) fn remove_consumer(
+        &self,
+        engine: &Engine,
+        scratch: &mut Scratch,
+        slot: ConsumerSlot,
+    ) -> Removal {
         let mut state = self.state.lock();
         if state.dead {
-            return false;
+            return Removal::default();
         }
-        state.queue.remove_consumer(slot, scratch.now.monotonic_millis);
+        let was_active = state.queue.remove_consumer(slot, scratch.now.monotonic_millis);
         state.links[slot] = None;
         self.note_deadline(&mut state, &Lookup::new(engine, scratch.now), scratch);
-        let abandoned = self.declaration.auto_delete && state.queue.is_abandoned();
+        let is_abandoned = self.declaration.auto_delete && state.queue.is_abandoned();
         drop(state);
         scratch.finish(engine);
-        abandoned && !planted::is(Bug::AutoDeleteForgotten)
+        Removal { is_abandoned: is_abandoned && !planted::is(Bug::AutoDeleteForgotten), was_active }
+    }
+
+    /// How many messages are ready and how many consumers there are, once messages whose time is
+    /// over are out, which may take several steps; `None` when the queue is deleted.
+    pub(super) fn count(&self, engine: &Engine, scratch: &mut Scratch) -> Option<(u64, usize)> {
+        loop {
+            let (counts, is_behind) = self.step(engine, scratch, |queue, messages, effects| {
+                queue.touch(messages.now_millis());
+                queue.keep_time(messages, effects);
+                ((queue.ready(), queue.consumer_count()), queue.is_behind())
+            })?;
+            if !is_behind {
+                return Some(counts);
+            }
+        }
     }
 
     /// Whether it was not deleted.
     pub(super) fn is_alive(&self) -> bool {
         !self.state.lock().dead
+    }
+
+    /// Whether a message lasts in the queue. Quorum queues and streams keep every message.
+    pub(super) fn keeps(&self, is_persistent: bool) -> bool {
+        self.durable.is_some() && (is_persistent || self.queue_type() != QueueType::Classic)
     }
 
     pub(super) const fn queue_type(&self) -> QueueType {
@@ -253,24 +376,30 @@ impl QueueCell {
         self.liveness.fetch_add(1, Ordering::Release);
         forget(id);
         let messages = state.queue.ready();
-        let locations = state.queue.drain();
+        let drained = state.queue.drain();
         let deadline_millis = state.deadline_millis.take();
+        let is_spillable = std::mem::take(&mut state.is_spillable);
         let links = std::mem::take(&mut state.links);
+        let waiters = std::mem::take(&mut state.waiters);
         drop(state);
+        waiters.iter().for_each(|inbox| inbox.call());
         for link in links.into_iter().flatten() {
-            link.inbox.put_cancelled(link.source);
+            link.inbox.put_notice(Notice::Cancelled(link.source));
         }
-        Ok(Some(Remains { messages, locations, deadline_millis }))
+        Ok(Some(Remains { messages, drained, is_spillable, deadline_millis, lasts_at: None }))
     }
 }
 
 impl QueueCell {
     /// Ends a queue that stands in no topology, and returns what is left in it.
-    pub(super) fn retire(&self, engine: &Engine) -> Vec<VecDeque<Location>> {
+    pub(super) fn retire(&self, engine: &Engine) -> Drained {
         let mut state = self.state.lock();
         state.dead = true;
         if let Some(at) = state.deadline_millis.take() {
             engine.deadlines.remove(at, self.serial);
+        }
+        if std::mem::take(&mut state.is_spillable) {
+            engine.paging.remove_spillable(self.serial);
         }
         self.liveness.fetch_add(1, Ordering::Release);
         state.links.clear();
@@ -314,6 +443,9 @@ impl Scratch {
         }
         if std::mem::take(&mut self.wakes_house) {
             engine.deadlines.wake();
+        }
+        if std::mem::take(&mut self.wakes_loader) {
+            engine.paging.wake_loader();
         }
     }
 }
@@ -359,6 +491,9 @@ impl Messages for Lookup<'_> {
     }
 
     fn arrived_millis(&self, location: Location) -> u64 {
+        if planted::is(Bug::RequeueRenewsLife) && location.redelivered() {
+            return self.now.monotonic_millis;
+        }
         self.look(location, |record| record.arrived_millis)
     }
 

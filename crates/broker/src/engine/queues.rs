@@ -24,8 +24,9 @@ use crate::{
         arguments::{Owner, check_queue_equivalence, flag_difference, inequivalent},
         binding::Destination,
         policy::Policies,
-        queue_arguments::{QueueArguments, QueueType, refuse_missing_arguments},
+        queue_arguments::{QueueArguments, QueueType, check_segment, refuse_missing_arguments},
     },
+    store::journal::Position,
 };
 
 const SERVER_NAMED_PREFIX: &str = "amq.gen-";
@@ -42,10 +43,10 @@ impl Connection {
             }
             return Ok(());
         }
-        let cell = if declare.passive {
+        let (cell, lasts_at) = if declare.passive {
             let cell = find_queue(&vhost, &name(declare.queue)?)?;
             self.check_access(&vhost, &cell)?;
-            cell
+            (cell, None)
         } else {
             let arguments = arguments_of(&vhost, &declare);
             self.declare_actively(&vhost, &queue::Declare { arguments: arguments.as_table(), ..declare })?
@@ -54,13 +55,9 @@ impl Connection {
         if declare.nowait {
             return Ok(());
         }
-        let counts = cell.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
-            queue.touch(messages.now_millis());
-            queue.expire(messages, effects);
-            (queue.ready(), queue.consumer_count())
-        });
-        let (ready, consumers) = counts.unwrap_or_default();
-        self.say(
+        let (ready, consumers) = cell.count(&self.engine, &mut self.scratch).unwrap_or_default();
+        self.say_when_synced(
+            lasts_at,
             channel,
             queue::DeclareOk {
                 queue: (&*cell.name).into(),
@@ -75,7 +72,7 @@ impl Connection {
         &mut self,
         vhost: &Arc<Vhost>,
         declare: &queue::Declare<'_>,
-    ) -> Result<Arc<QueueCell>, Refusal> {
+    ) -> Result<(Arc<QueueCell>, Option<Position>), Refusal> {
         let name = match name(declare.queue)? {
             name if name.is_empty() => self.engine.random_name(SERVER_NAMED_PREFIX),
             name if name.starts_with(RESERVED_PREFIX) => {
@@ -89,7 +86,10 @@ impl Connection {
         if let Some((_, cell)) = topology.queue(&name) {
             refuse_missing_arguments(declare.arguments, owner)?;
             self.check_equivalence(cell, declare, owner)?;
-            return Ok(Arc::clone(cell));
+            return Ok((
+                Arc::clone(cell),
+                self.engine.defined_until_now().filter(|_| cell.durable.is_some()),
+            ));
         }
         check_queue_limit(vhost, topology.queue_count(), &name)?;
         if let Some(exchange) = exchange_argument(declare.arguments, "x-dead-letter-exchange") {
@@ -100,15 +100,23 @@ impl Connection {
         let declaration = queue_declaration(declare, Some(self.id), &vhost.policies, owner)?;
         let exclusive = declaration.owner.is_some();
         let vhost_link = Arc::downgrade(vhost);
-        let cell = QueueCell::new(self.engine.next_id(), &name, vhost_link, declaration, self.now);
+        let cell = QueueCell::new(
+            self.engine.next_id(),
+            &name,
+            vhost_link,
+            declaration,
+            self.now,
+            self.engine.paging.is_on(),
+        );
         cell.place(topology.add_queue(&name, Arc::clone(&cell)));
+        let lasts_at = self.engine.note_queue(vhost, &cell);
         drop(topology);
         // The housekeeper is told of one that nobody may ever use.
         cell.step(&self.engine, &mut self.scratch, |_, _, _| ());
         if exclusive {
             self.exclusive.insert(cell.serial, Arc::clone(&cell));
         }
-        Ok(cell)
+        Ok((cell, lasts_at))
     }
 
     fn check_equivalence(
@@ -184,10 +192,13 @@ impl Connection {
         let binding = request.check(&topology)?;
         self.check_access(&vhost, &cell)?;
         let recalled = self.engine.bind(&mut topology, &binding);
+        let lasts_at = self.engine.note_binding(&vhost, &topology, &binding);
         drop(topology);
-        self.recall(&recalled);
+        if let Some(recalled) = recalled {
+            self.recall(&recalled);
+        }
         if !bind.nowait {
-            self.say(channel, queue::BindOk {});
+            self.say_when_synced(lasts_at, channel, queue::BindOk {});
         }
         Ok(())
     }
@@ -202,29 +213,33 @@ impl Connection {
         let mut topology = vhost.topology.write();
         check_topic(self.grants(), &topology, &source, routing_key)?;
         let source = topology.exchange(&source).map(|(id, _)| id);
+        let mut lasts_at = None;
         // That there is nothing to unbind is no error.
         if let (Some(source), Ok((destination, cell))) = (source, place_of(&topology, &vhost, &queue)) {
             let request = BindingRequest { source, destination, routing_key, arguments: unbind.arguments };
             let binding = request.binding();
             if topology.is_bound(&binding) {
                 self.check_access(&vhost, &cell)?;
-                topology.unbind(&binding);
+                lasts_at = self.engine.unbind(&vhost, &mut topology, &binding);
             }
         }
         drop(topology);
-        self.say(channel, queue::UnbindOk {});
+        self.say_when_synced(lasts_at, channel, queue::UnbindOk {});
         Ok(())
     }
 
     pub(super) fn purge_queue(&mut self, channel: u16, purge: queue::Purge<'_>) -> Result<(), Refusal> {
         let cell = self.named_queue(channel, purge.queue)?;
         self.refuse_for_stream(&cell, "queue.purge")?;
-        let drained = cell.step(&self.engine, &mut self.scratch, |queue, _, _| queue.drain());
-        let drained = drained.unwrap_or_default();
-        let messages = drained.iter().map(std::collections::VecDeque::len).sum::<usize>();
-        drained.into_iter().for_each(|locations| self.frees.push(locations));
+        let drained = cell
+            .step(&self.engine, &mut self.scratch, |queue, _, _| (queue.ready_positions(), queue.drain()));
+        let (positions, drained) = drained.unwrap_or_default();
+        let lasts_at = cell.left_all(&self.engine, &positions);
+        let messages = drained.messages();
+        self.frees.push_drained(drained);
         if !purge.nowait {
-            self.say(channel, queue::PurgeOk { message_count: u32::try_from(messages).unwrap_or(u32::MAX) });
+            let message_count = u32::try_from(messages).unwrap_or(u32::MAX);
+            self.say_when_synced(lasts_at, channel, queue::PurgeOk { message_count });
         }
         Ok(())
     }
@@ -244,35 +259,35 @@ impl Connection {
         let vhost = self.open_vhost_handle();
         let name = self.queue_name(channel, delete.queue)?;
         self.grants().check(Operation::Configure, Resource::Queue(&name))?;
-        let mut messages = 0;
+        let (mut messages, mut lasts_at) = (0, None);
         if let Ok(cell) = find_queue(&vhost, &name) {
             self.check_access(&vhost, &cell)?;
             let conditions = Conditions::of(&delete, &cell, &vhost)?;
-            messages = self.remove_queue(&vhost, &cell, |queue| conditions.check(queue))?;
+            (messages, lasts_at) = self.remove_queue(&vhost, &cell, |queue| conditions.check(queue))?;
             if cell.queue_type() == QueueType::Stream {
                 // As RabbitMQ says of a stream, whatever was in it.
                 messages = 0;
             }
         }
         if !delete.nowait {
-            self.say(channel, queue::DeleteOk { message_count: u32::try_from(messages).unwrap_or(u32::MAX) });
+            let message_count = u32::try_from(messages).unwrap_or(u32::MAX);
+            self.say_when_synced(lasts_at, channel, queue::DeleteOk { message_count });
         }
         Ok(())
     }
 
-    /// Deletes a queue if the condition holds, and returns how many messages were ready in it.
+    /// Deletes a queue if the condition holds, and returns how many messages were ready in it and up
+    /// to where the journal has to be synced for it to stay so.
     pub(super) fn remove_queue<E>(
         &mut self,
         vhost: &Vhost,
         cell: &QueueCell,
         condition: impl FnOnce(&AnyQueue) -> Result<(), E>,
-    ) -> Result<u64, E> {
-        let Some(remains) = self.engine.kill_queue(vhost, cell, condition)? else { return Ok(0) };
+    ) -> Result<(u64, Option<Position>), E> {
+        let Some(remains) = self.engine.kill_queue(vhost, cell, condition)? else { return Ok((0, None)) };
         self.exclusive.swap_remove(&cell.serial);
-        for locations in remains.locations {
-            self.frees.push(locations);
-        }
-        Ok(remains.messages)
+        self.frees.push_drained(remains.drained);
+        Ok((remains.messages, remains.lasts_at))
     }
 
     /// Deletes an auto-delete queue that its last consumer has left.
@@ -292,11 +307,18 @@ impl Engine {
         condition: impl FnOnce(&AnyQueue) -> Result<(), E>,
     ) -> Result<Option<Remains>, E> {
         let mut topology = vhost.topology.write();
-        let remains = cell.kill(condition, |id| topology.remove_queue(id))?;
+        let mut lasts_at = None;
+        let remains = cell.kill(condition, |id| {
+            topology.remove_queue(id);
+            lasts_at = self.note_gone_queue(vhost, &mut topology, cell);
+        })?;
         if let Some(at) = remains.as_ref().and_then(|remains| remains.deadline_millis) {
             self.deadlines.remove(at, cell.serial);
         }
-        Ok(remains)
+        if remains.as_ref().is_some_and(|remains| remains.is_spillable) {
+            self.paging.remove_spillable(cell.serial);
+        }
+        Ok(remains.map(|remains| Remains { lasts_at, ..remains }))
     }
 }
 
@@ -309,9 +331,11 @@ pub(super) fn queue_declaration(
 ) -> Result<QueueDeclaration, Refusal> {
     let parsed = QueueArguments::parse(declare.arguments, owner)?;
     let policy = policies.of_queue(owner.name, parsed.queue_type);
-    let parsed = parsed.under(&policy, declare.arguments);
+    let mut parsed = parsed.under(&policy, declare.arguments);
+    parsed.settings.is_durable = is_durable(declare);
     if parsed.queue_type != QueueType::Classic {
         check_replicated(declare, parsed.queue_type, owner)?;
+        check_segment(declare.arguments)?;
     }
     Ok(QueueDeclaration {
         durable: is_durable(declare),
@@ -417,9 +441,9 @@ fn check_replicated(
     };
     match declare {
         _ if declare.queue.is_empty() => Err(Refusal::ServerNamed { queue_type: queue_type.module() }),
-        _ if !declare.durable => invalid("non-durable"),
         _ if declare.auto_delete => invalid("auto-delete"),
         _ if declare.exclusive => invalid("exclusive-owner"),
+        _ if !declare.durable => invalid("non-durable"),
         _ => Ok(()),
     }
 }

@@ -62,11 +62,11 @@ impl Connection {
         tag: &[u8],
         consume: &basic::Consume<'_>,
     ) -> Result<(), Refusal> {
-        if self.channel(channel).data.replies.is_some() {
-            return Err(Refusal::ReplyConsumer("reply consumer already set"));
-        }
         if !consume.no_ack {
             return Err(Refusal::ReplyConsumer("reply consumer cannot acknowledge"));
+        }
+        if self.channel(channel).data.replies.is_some() {
+            return Err(Refusal::ReplyConsumer("reply consumer already set"));
         }
         let vhost = self.open_vhost_handle();
         let first = self.engine.random_name(TOKEN_PREFIX);
@@ -79,7 +79,14 @@ impl Connection {
             parsed: QueueArguments::default(),
         };
         let serial = self.engine.next_id();
-        let queue = QueueCell::new(serial, &token, Arc::downgrade(&vhost), declaration, self.now);
+        let queue = QueueCell::new(
+            serial,
+            &token,
+            Arc::downgrade(&vhost),
+            declaration,
+            self.now,
+            self.engine.paging.is_on(),
+        );
         self.start_consumer(channel, &queue, tag, ConsumerArguments::default(), consume)?;
         let source = self.channel(channel).data.consumers[tag];
         self.sources.of(source).is_of_replies = true;
@@ -101,8 +108,7 @@ impl Connection {
         let vhost = self.open_vhost_handle();
         let queue = vhost.replies.queues.lock().remove(&token);
         let Some(queue) = queue else { return };
-        for locations in queue.retire(&self.engine) {
-            self.frees.push(locations);
-        }
+        let drained = queue.retire(&self.engine);
+        self.frees.push_drained(drained);
     }
 }

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     Location, Refusal,
-    model::{queue::DeathReason, queue_arguments::QueueType},
+    model::{
+        queue::{Dead, DeathReason, Position},
+        queue_arguments::QueueType,
+    },
     planted::{self, Bug},
     session::UnknownDeliveryTag,
 };
@@ -24,19 +27,29 @@ use crate::{
 #[derive(Default)]
 pub(super) struct SettleBatch {
     /// How many of each source, in the order in which they came.
-    counts: IndexMap<SourceId, u32>,
+    counts: IndexMap<SourceId, Settled>,
     /// Channels whose shared prefetch has room again.
     credited: Vec<u16>,
     freed: Vec<Location>,
     taken: Vec<Delivery>,
 }
 
+/// Deliveries of one source.
+#[derive(Default)]
+struct Settled {
+    count: u32,
+    /// Where those stood that left a durable queue with that.
+    left: Vec<Position>,
+}
+
 impl SettleBatch {
-    fn count(&mut self, source: SourceId) {
-        match self.counts.last_mut() {
-            Some((last, count)) if *last == source => *count += 1,
-            _ => *self.counts.entry(source).or_insert(0) += 1,
-        }
+    fn count(&mut self, source: SourceId, left: Option<Position>) {
+        let settled = match self.counts.last_mut() {
+            Some((last, settled)) if *last == source => settled,
+            _ => self.counts.entry(source).or_default(),
+        };
+        settled.count += 1;
+        settled.left.extend(left);
     }
 }
 
@@ -66,15 +79,18 @@ impl Connection {
     pub(super) fn discard_taken(&mut self, channel: u16, mut taken: Vec<Delivery>) {
         for delivery in taken.drain(..) {
             let queue = &self.sources.of(delivery.source).queue;
+            let mut left = queue.durable.as_ref().map(|_| delivery.position);
             // What a queue that is gone handed out goes nowhere.
             if queue.declaration.parsed.dead_letter.is_some() && queue.is_alive() {
-                let (queue, location) = (Arc::clone(queue), delivery.location);
-                let reason = DeathReason::Rejected;
-                self.scratch.dead_letters.push_back(DeadLetter { queue, location, reason });
+                let Delivery { location, position, .. } = delivery;
+                let dead = Dead { location, reason: DeathReason::Rejected, position: Some(position) };
+                self.scratch.dead_letters.push_back(DeadLetter { queue: Arc::clone(queue), dead });
+                // It leaves once what takes its place is there.
+                left = None;
             } else {
                 self.settles.freed.push(delivery.location);
             }
-            self.settles.count(delivery.source);
+            self.settles.count(delivery.source, left);
             self.give_back_credit(channel, &delivery);
         }
         self.settles.taken = taken;
@@ -84,10 +100,18 @@ impl Connection {
     pub(super) fn free(&mut self, channel: u16, mut taken: Vec<Delivery>) {
         for delivery in taken.drain(..) {
             self.settles.freed.push(delivery.location);
-            self.settles.count(delivery.source);
+            let left = self.lasting_position(&delivery);
+            self.settles.count(delivery.source, left);
             self.give_back_credit(channel, &delivery);
         }
         self.settles.taken = taken;
+    }
+
+    /// Where a delivery stood, if that it leaves its queue is to last.
+    fn lasting_position(&mut self, delivery: &Delivery) -> Option<Position> {
+        self.engine.durability.as_ref()?;
+        let queue = &self.sources.of(delivery.source).queue;
+        (queue.durable.is_some() && queue.queue_type() != QueueType::Stream).then_some(delivery.position)
     }
 
     /// `basic.nack` and `basic.reject` with requeue.
@@ -177,20 +201,22 @@ impl Connection {
         self.engine.release(freed.drain(..));
         self.settles.freed = freed;
         let mut counts = std::mem::take(&mut self.settles.counts);
-        for (id, count) in counts.drain(..) {
-            self.settle_source(id, count);
+        for (id, settled) in counts.drain(..) {
+            self.settle_source(id, settled);
         }
         self.settles.counts = counts;
         self.wake_credited();
     }
 
-    fn settle_source(&mut self, id: SourceId, count: u32) {
+    fn settle_source(&mut self, id: SourceId, Settled { count, left }: Settled) {
         let source = self.sources.of(id);
         source.unacked -= count;
         let slot = source.slot;
         source.queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
             queue.settle(slot, count, messages, effects);
         });
+        let left = source.queue.left(&self.engine, left);
+        self.lasts_at = left.or(self.lasts_at);
         self.sources.tidy(id);
     }
 

@@ -19,7 +19,8 @@ use super::{
     sources::{Delivery, SourceId},
 };
 use crate::{
-    Location,
+    AwayRun, Location,
+    model::queue::Drained,
     planted::{self, Bug},
     session::{Channel, Phase},
 };
@@ -62,25 +63,27 @@ pub(super) struct Teardown {
     then: Then,
 }
 
-/// References to give back, a slice at a time.
+/// References and pages to give back, a slice at a time.
 #[derive(Default)]
 pub(super) struct Frees {
     pending: VecDeque<VecDeque<Location>>,
+    away: Vec<AwayRun>,
 }
 
 impl Frees {
-    pub(super) fn push(&mut self, locations: VecDeque<Location>) {
-        if !locations.is_empty() {
-            self.pending.push_back(locations);
-        }
+    /// What was in a queue.
+    pub(super) fn push_drained(&mut self, drained: Drained) {
+        self.pending.extend(drained.locations.into_iter().filter(|locations| !locations.is_empty()));
+        self.away.extend(drained.away);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.away.is_empty()
     }
 
-    /// Gives references back, as far as the budget goes.
+    /// Gives back what is there, as far as the budget goes.
     pub(super) fn run(&mut self, engine: &Engine, budget: &mut usize) {
+        self.run_away(engine, budget);
         while *budget > 0 {
             let Some(mut locations) = self.pending.pop_front() else { return };
             let count = locations.len().min(*budget);
@@ -89,6 +92,14 @@ impl Frees {
             if !locations.is_empty() {
                 self.pending.push_front(locations);
             }
+        }
+    }
+
+    fn run_away(&mut self, engine: &Engine, budget: &mut usize) {
+        let count = self.away.len().min(*budget);
+        if count > 0 {
+            *budget -= count;
+            engine.paging.give_back(self.away.drain(self.away.len() - count..));
         }
     }
 }
@@ -151,6 +162,7 @@ impl Connection {
     /// The connection goes with all that it has.
     pub(super) fn tear_down(&mut self, then: Then) {
         let mut teardown = Teardown::new(then);
+        self.getting = None;
         for (_, mut channel) in self.session.take_channels() {
             self.forget_replies(channel.data.replies.take());
             self.transaction_octets -= channel.data.transaction.octets();
@@ -219,10 +231,11 @@ impl Connection {
         let Some(slot) = source.slot.take() else { return };
         let queue = Arc::clone(&source.queue);
         teardown.stopped.push(id);
-        if queue.has_single_active_consumer() {
+        let removal = queue.remove_consumer(&self.engine, &mut self.scratch, slot);
+        if removal.was_active {
             teardown.successions.push(Arc::clone(&queue));
         }
-        if queue.remove_consumer(&self.engine, &mut self.scratch, slot) {
+        if removal.is_abandoned {
             self.remove_abandoned_queue(&queue);
         }
     }
@@ -262,6 +275,9 @@ impl Connection {
                 tracing::info!(connection = %self.peer().name, vhost = self.vhost_name(), "connection closed");
                 self.say(0, connection::CloseOk {});
                 self.end();
+                // As by RabbitMQ, the socket is the client's to close; one with threads may take an
+                // end that comes right behind the answer for an error.
+                self.lingers = !self.disconnected;
             }
             Then::End => {
                 self.session.end();

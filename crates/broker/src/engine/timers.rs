@@ -35,7 +35,8 @@ impl Connection {
         }
         self.blocked = true;
         if self.session.capabilities().connection_blocked {
-            self.say(0, connection::Blocked { reason: "low on memory".into() });
+            let reason = if self.engine.alarm.is_disk_short() { "low on disk" } else { "low on memory" };
+            self.say(0, connection::Blocked { reason: reason.into() });
         }
     }
 

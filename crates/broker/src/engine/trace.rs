@@ -3,9 +3,12 @@
 //!
 //! Invariant: messages of that exchange are not traced, or one would become many.
 
+use std::sync::{Arc, atomic::Ordering};
+
 use leveret_wire::{ArrayBuf, Properties, PublishRoute, ShortStr, Table, TableBuf, Value};
 
 use super::{
+    Engine, Peer,
     batch::{Batch, Message},
     connection::Connection,
     routes::{QueueRoute, route_trace},
@@ -28,8 +31,41 @@ pub(super) struct Tapped<'a> {
     pub(super) queue: &'a str,
     pub(super) redelivered: bool,
     pub(super) channel: u16,
-    pub(super) connection: &'a str,
-    pub(super) user: &'a str,
+}
+
+/// Where copies of a connection's deliveries come from, as long as they are wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Tap<'a> {
+    vhost: &'a Vhost,
+    connection: &'a str,
+    user: &'a str,
+}
+
+impl<'a> Tap<'a> {
+    /// The tap of a connection to that virtual host, if the firehose is on there.
+    pub(super) fn of(vhost: Option<&'a Arc<Vhost>>, peer: &'a Peer, user: Option<&'a str>) -> Option<Self> {
+        let vhost = vhost.filter(|vhost| vhost.is_traced.load(Ordering::Relaxed))?;
+        Some(Self { vhost, connection: &peer.name, user: user.unwrap_or_default() })
+    }
+
+    /// Copies a message that is delivered into the batch.
+    #[cold]
+    pub(super) fn copy(&self, batch: &mut Batch, engine: &Engine, now: Now, tapped: Tapped<'_>) {
+        let route = PublishRoute::from_octets(tapped.record.route).expect("records hold routes");
+        if route.exchange().as_bytes() == TRACE_EXCHANGE.as_bytes() {
+            return;
+        }
+        let Ok(properties) = Properties::decode(tapped.record.property_octets()) else { return };
+        let headers = begin(route, &properties)
+            .with("node", Value::LongStr(NODE))
+            .with("redelivered", Value::I32(tapped.redelivered.into()))
+            .with("vhost", Value::LongStr(self.vhost.name.as_bytes()))
+            .with("connection", Value::LongStr(self.connection.as_bytes()))
+            .with("channel", Value::I32(tapped.channel.into()))
+            .with("user", Value::LongStr(self.user.as_bytes()));
+        let key = format!("deliver.{}", tapped.queue);
+        append(batch, self.vhost, engine, now, &key, &headers, tapped.record.body());
+    }
 }
 
 impl Connection {
@@ -60,31 +96,6 @@ impl Connection {
         let key = format!("publish.{exchange}");
         append(&mut self.publishes.batch, &vhost, &self.engine, self.now, &key, &headers, publish.body);
     }
-}
-
-/// Copies a message that is delivered into the batch.
-#[cold]
-pub(super) fn trace_delivery(
-    batch: &mut Batch,
-    vhost: &Vhost,
-    engine: &super::Engine,
-    now: Now,
-    tapped: Tapped<'_>,
-) {
-    let route = PublishRoute::from_octets(tapped.record.route).expect("records hold routes");
-    if route.exchange().as_bytes() == TRACE_EXCHANGE.as_bytes() {
-        return;
-    }
-    let Ok(properties) = Properties::decode(tapped.record.property_octets()) else { return };
-    let headers = begin(route, &properties)
-        .with("node", Value::LongStr(NODE))
-        .with("redelivered", Value::I32(tapped.redelivered.into()))
-        .with("vhost", Value::LongStr(vhost.name.as_bytes()))
-        .with("connection", Value::LongStr(tapped.connection.as_bytes()))
-        .with("channel", Value::I32(tapped.channel.into()))
-        .with("user", Value::LongStr(tapped.user.as_bytes()));
-    let key = format!("deliver.{}", tapped.queue);
-    append(batch, vhost, engine, now, &key, &headers, tapped.record.body());
 }
 
 /// What both kinds of copies say first.
@@ -149,7 +160,7 @@ fn described(properties: &Properties<'_>) -> TableBuf {
 fn append(
     batch: &mut Batch,
     vhost: &Vhost,
-    engine: &super::Engine,
+    engine: &Engine,
     now: Now,
     key: &str,
     headers: &TableBuf,
@@ -166,6 +177,7 @@ fn append(
         body,
         arrived_millis: now.monotonic_millis,
         expires: false,
+        is_persistent: false,
     };
     let octets_left = 0;
     batch.append(engine, &message, &route, octets_left);

@@ -1,14 +1,16 @@
 //! Transactions: publishes and acknowledgements held back until a commit.
 //!
 //! Checks are made when a method comes, as RabbitMQ makes them: a missing exchange and a bad
-//! acknowledgement are told at once, an unroutable mandatory message at commit. Invariant: what
-//! is held counts as memory only of this connection, and goes with the channel.
+//! acknowledgement are told at once, an unroutable mandatory message at commit. Where a message
+//! goes is found when it comes as well, so that what is bound or deleted before the commit changes
+//! nothing but for queues that are gone. Invariant: what is held counts as memory only of this
+//! connection, and goes with the channel.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use leveret_wire::{PublishRoute, method::tx};
 
-use super::{connection::Connection, sources::Delivery};
+use super::{connection::Connection, routes::QueueRoute, sources::Delivery};
 use crate::{
     Refusal,
     planted::{self, Bug},
@@ -16,8 +18,8 @@ use crate::{
 };
 
 /// A publish that is held back.
-#[derive(Debug)]
 struct HeldPublish {
+    onward: Arc<QueueRoute>,
     route: Box<[u8]>,
     mandatory: bool,
     property_octets: Box<[u8]>,
@@ -68,19 +70,26 @@ impl Transaction {
     }
 
     /// Holds a publish back and returns how many octets that costs.
-    pub(super) fn hold_publish(&mut self, publish: &Publish<'_>) -> u64 {
+    pub(super) fn hold_publish(&mut self, publish: &Publish<'_>, onward: &Arc<QueueRoute>) -> u64 {
         let octets = (publish.route.as_bytes().len()
             + publish.body.len()
             + publish.property_octets.len()
             + HELD_PUBLISH_OVERHEAD_OCTETS) as u64;
         self.octets += octets;
         self.publishes.push(HeldPublish {
+            onward: Arc::clone(onward),
             route: publish.route.as_bytes().into(),
             mandatory: publish.mandatory,
             property_octets: publish.property_octets.into(),
             body: publish.body.into(),
         });
         octets
+    }
+}
+
+impl std::fmt::Debug for HeldPublish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeldPublish").field("body_octets", &self.body.len()).finish_non_exhaustive()
     }
 }
 
@@ -130,9 +139,9 @@ impl Connection {
         let held = self.take_transaction(channel)?;
         self.flush_publishes_whole();
         self.publishes.has_refused = false;
+        self.lasts_at = None;
         for publish in &held.publishes {
-            // An exchange that was deleted since takes its messages along.
-            let _gone = self.publish_committed(publish.as_publish(channel));
+            self.publish_committed(&publish.as_publish(channel), &publish.onward);
             if self.publishes.is_due() {
                 self.flush_publishes_whole();
             }
@@ -145,7 +154,8 @@ impl Connection {
         if self.publishes.has_refused {
             return Err(Refusal::PartialTransaction);
         }
-        self.say(channel, tx::CommitOk {});
+        let lasts_at = self.lasts_at.take();
+        self.say_when_synced(lasts_at, channel, tx::CommitOk {});
         Ok(())
     }
 
@@ -184,7 +194,7 @@ impl Connection {
         let held = self.take_transaction(channel)?;
         if planted::is(Bug::RollbackKeepsPublishes) {
             for publish in &held.publishes {
-                let _gone = self.publish_committed(publish.as_publish(channel));
+                self.publish_committed(&publish.as_publish(channel), &publish.onward);
             }
         }
         self.say(channel, tx::RollbackOk {});

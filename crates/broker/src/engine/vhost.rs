@@ -32,6 +32,7 @@ impl Vhost {
     pub(super) fn new(definition: VhostDefinition) -> Self {
         Self {
             name: definition.name.clone(),
+            is_traced: AtomicBool::new(definition.tracing),
             definition,
             policies: Policies::default(),
             permissions: IndexMap::new(),
@@ -39,7 +40,6 @@ impl Vhost {
             connections: Places::default(),
             topology: RwLock::new(Topology::new()),
             replies: Replies::default(),
-            is_traced: AtomicBool::new(false),
         }
     }
 }

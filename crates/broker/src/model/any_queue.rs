@@ -3,18 +3,17 @@
 //! Invariant: what one of them cannot do is refused before it comes here, or means here what
 //! RabbitMQ makes of it.
 
-use std::collections::VecDeque;
-
 use super::{
     consumer::{ChannelCredit, ConsumerSettings},
-    queue::{ConsumerSlot, Effects, InExclusiveUse, Messages, Position, Queue, Taken},
+    queue::{ConsumerSlot, Drained, Effects, InExclusiveUse, Messages, Notice, Position, Queue, Take},
     queue_arguments::{QueueArguments, QueueType},
     stream::{Stream, StreamOffset},
 };
-use crate::Location;
+use crate::{AwayRun, Location, Ordinal};
 
 /// A queue or a stream.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most are queues, and a box would cost each step a look")]
 pub enum AnyQueue {
     /// Messages leave it.
     Queue(Queue),
@@ -23,12 +22,24 @@ pub enum AnyQueue {
 }
 
 impl AnyQueue {
-    /// An empty one, of the type that the arguments ask for.
+    /// An empty one, of the type that the arguments ask for. `is_paged` says that messages may be
+    /// put on pages, which those of streams are not yet.
     #[must_use]
-    pub fn new(arguments: &QueueArguments, now_millis: u64) -> Self {
+    pub fn new(arguments: &QueueArguments, now_millis: u64, is_paged: bool) -> Self {
         match arguments.queue_type {
-            QueueType::Classic | QueueType::Quorum => Self::Queue(Queue::new(arguments.settings, now_millis)),
+            QueueType::Classic | QueueType::Quorum => {
+                Self::Queue(Queue::new(arguments.settings, now_millis, is_paged))
+            }
             QueueType::Stream => Self::Stream(Stream::new(arguments.stream)),
+        }
+    }
+
+    /// Gives an empty queue that was there before the broker was started its pages, and the ordinals
+    /// that the next messages have.
+    pub fn revive(&mut self, kept: &[AwayRun], ends: &[Ordinal]) {
+        match self {
+            Self::Queue(queue) => queue.revive(kept, ends),
+            Self::Stream(stream) => ends.iter().for_each(|end| stream.begin_at(end.0)),
         }
     }
 
@@ -89,15 +100,24 @@ impl AnyQueue {
     pub fn next_deadline_millis(&self, messages: &dyn Messages) -> Option<u64> {
         match self {
             Self::Queue(queue) => queue.next_deadline_millis(messages),
-            Self::Stream(stream) => stream.oldest_goes_at(messages),
+            Self::Stream(stream) => stream.next_deadline_millis(messages),
         }
     }
 
     /// Takes messages whose time is over out.
-    pub fn expire(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+    pub fn keep_time(&mut self, messages: &dyn Messages, effects: &mut Effects) {
         match self {
-            Self::Queue(queue) => queue.expire(messages, effects),
+            Self::Queue(queue) => queue.keep_time(messages, effects),
             Self::Stream(stream) => stream.retain(messages, effects),
+        }
+    }
+
+    /// Whether that takes another step.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        match self {
+            Self::Queue(queue) => queue.is_behind(),
+            Self::Stream(stream) => stream.is_behind(),
         }
     }
 
@@ -125,15 +145,18 @@ impl AnyQueue {
         }
     }
 
-    /// Ends a consumer.
-    pub fn remove_consumer(&mut self, slot: ConsumerSlot, now_millis: u64) {
+    /// Ends a consumer; true when [`AnyQueue::succeed`] is to be called for it.
+    pub fn remove_consumer(&mut self, slot: ConsumerSlot, now_millis: u64) -> bool {
         match self {
             Self::Queue(queue) => queue.remove_consumer(slot, now_millis),
-            Self::Stream(stream) => stream.remove_reader(slot),
+            Self::Stream(stream) => {
+                stream.remove_reader(slot);
+                false
+            }
         }
     }
 
-    /// Lets another consumer become the active one if there is none.
+    /// What a single active consumer was handed is back.
     pub fn succeed(&mut self, messages: &dyn Messages, effects: &mut Effects) {
         if let Self::Queue(queue) = self {
             queue.succeed(messages, effects);
@@ -209,18 +232,44 @@ impl AnyQueue {
     }
 
     /// Takes the first message for `basic.get`, which streams do not have.
-    pub fn take(&mut self, no_ack: bool, messages: &dyn Messages, effects: &mut Effects) -> Option<Taken> {
+    pub fn take(&mut self, no_ack: bool, messages: &dyn Messages, effects: &mut Effects) -> Take {
         match self {
             Self::Queue(queue) => queue.take(no_ack, messages, effects),
-            Self::Stream(_) => None,
+            Self::Stream(_) => Take::Empty,
+        }
+    }
+
+    /// Where the ready messages stand: from the first to the last of each range.
+    #[must_use]
+    pub fn ready_positions(&self) -> Vec<(Position, Position)> {
+        match self {
+            Self::Queue(queue) => queue.ready_positions(),
+            Self::Stream(stream) => stream.positions(),
         }
     }
 
     /// Takes all ready messages out, for a purge or for good.
-    pub fn drain(&mut self) -> Vec<VecDeque<Location>> {
+    pub fn drain(&mut self) -> Drained {
         match self {
             Self::Queue(queue) => queue.drain(),
-            Self::Stream(stream) => stream.drain(),
+            Self::Stream(stream) => Drained { locations: stream.drain(), ..Drained::default() },
+        }
+    }
+
+    /// What steps found out about pages since the last call.
+    #[inline]
+    pub fn take_notice(&mut self) -> Option<Notice> {
+        match self {
+            Self::Queue(queue) => queue.take_notice(),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// The queue, whose messages may be put on pages.
+    pub const fn as_queue(&mut self) -> Option<&mut Queue> {
+        match self {
+            Self::Queue(queue) => Some(queue),
+            Self::Stream(_) => None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! Arguments whose meaning is not built are refused by name; those that RabbitMQ does not know
 //! either are kept and mean nothing, as there.
 
-use leveret_wire::{Table, Value};
+use leveret_wire::{ShortStr, Table, Value};
 
 use super::{queue_arguments::QueueType, stream::StreamOffset};
 use crate::refusal::Refusal;
@@ -108,25 +108,53 @@ pub struct ConsumerArguments {
 }
 
 impl ConsumerArguments {
-    /// Reads them. A stream has no priorities, and nothing else has an offset.
+    /// Reads them: first those that consumers of that type of queue have, then whether there are
+    /// others, both in RabbitMQ's order. A stream has no priorities, and nothing else has an offset.
     ///
     /// # Errors
     /// [`Refusal::InvalidArgument`] when one is of a wrong type or form.
     pub fn parse(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<Self, Refusal> {
-        if queue_type == QueueType::Stream {
-            if arguments.find("x-priority").is_some() {
-                return Err(owner.of_other_type("x-priority", queue_type));
+        let mut parsed = Self::default();
+        let foreign: &[&str] = match queue_type {
+            QueueType::Classic => {
+                parsed.priority = parse_priority(arguments, owner)?;
+                check_failover(arguments, owner)?;
+                &["x-stream-offset"]
             }
-            return Ok(Self { priority: 0, offset: parse_offset(arguments, owner)? });
+            QueueType::Quorum => {
+                parsed.priority = parse_priority(arguments, owner)?;
+                &[FAILOVER, "x-stream-offset"]
+            }
+            QueueType::Stream => {
+                parsed.offset = parse_offset(arguments, owner)?;
+                &["x-priority", FAILOVER]
+            }
+        };
+        // Of two, the one that stands first in the table.
+        let is_foreign =
+            |name: &ShortStr<'_>| foreign.iter().find(|other| other.as_bytes() == name.as_bytes());
+        match arguments.iter().find_map(|(name, _)| is_foreign(&name)) {
+            None => Ok(parsed),
+            Some(name) => Err(owner.of_other_type(name, queue_type)),
         }
-        if arguments.find("x-stream-offset").is_some() {
-            return Err(owner.of_other_type("x-stream-offset", queue_type));
-        }
-        let name = "x-priority";
-        let Some(value) = arguments.find(name) else { return Ok(Self::default()) };
-        let wrong = || owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()));
-        Ok(Self { priority: value.as_integer().ok_or_else(wrong)?, offset: StreamOffset::Next })
     }
+}
+
+/// Whether a consumer goes when another node takes its queue over, which does not happen here.
+const FAILOVER: &str = "x-cancel-on-ha-failover";
+
+fn check_failover(arguments: Table<'_>, owner: Owner<'_>) -> Result<(), Refusal> {
+    match arguments.find(FAILOVER) {
+        None | Some(Value::Bool(_)) => Ok(()),
+        Some(other) => Err(owner.invalid(FAILOVER, format!("{{unacceptable_type,{}}}", other.type_name()))),
+    }
+}
+
+fn parse_priority(arguments: Table<'_>, owner: Owner<'_>) -> Result<i64, Refusal> {
+    let name = "x-priority";
+    let Some(value) = arguments.find(name) else { return Ok(0) };
+    let wrong = || owner.invalid(name, format!("\"expected integer, got {}\"", value.type_name()));
+    value.as_integer().ok_or_else(wrong)
 }
 
 /// A word, a number, a time, or how far back: `10m`. A number below zero is so many from the end,

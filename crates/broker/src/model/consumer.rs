@@ -9,6 +9,8 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use crate::planted::{self, Bug};
+
 /// What a queue hands to one consumer ahead of its socket: KiB of messages, each rounded up to a
 /// power of two. At least half of it comes back at a time, behind the messages that it was for,
 /// so that a consumer that is not read from costs this much, one message, and then nothing.
@@ -41,6 +43,11 @@ impl ChannelCredit {
     pub fn give_back(&self, count: u32) {
         let before = self.taken.fetch_sub(count, Ordering::AcqRel);
         assert!(before >= count, "more channel credit given back than taken");
+    }
+
+    fn is_used_up(&self) -> bool {
+        let limit = self.limit.load(Ordering::Acquire);
+        limit > 0 && self.taken.load(Ordering::Acquire) >= limit
     }
 
     fn reserve(&self, wanted: u32) -> u32 {
@@ -108,7 +115,14 @@ impl Consumer {
     /// asks for one at a time, because others of the channel may look for credit meanwhile.
     pub fn reserve(&mut self, wanted: u32) -> u32 {
         let mut granted = wanted.min(self.window);
-        if !self.settings.no_ack {
+        if self.settings.no_ack {
+            // What it is given takes nothing from the channel's prefetch, but as in RabbitMQ it waits
+            // while that is used up.
+            let waits = self.settings.channel_credit.as_ref().is_some_and(|credit| credit.is_used_up());
+            if waits && !planted::is(Bug::NoAckIgnoresSharedPrefetch) {
+                return 0;
+            }
+        } else {
             if self.settings.prefetch > 0 {
                 granted = granted.min(u32::from(self.settings.prefetch).saturating_sub(self.unacked));
             }
@@ -155,7 +169,7 @@ impl Consumer {
 
     /// Puts the consumer under a channel's shared prefetch, with what it holds already.
     pub fn share_credit(&mut self, credit: &Arc<ChannelCredit>) {
-        if self.settings.no_ack || self.settings.channel_credit.is_some() {
+        if self.settings.channel_credit.is_some() {
             return;
         }
         credit.take(self.unacked);
@@ -200,6 +214,22 @@ mod tests {
         check(&[1, 1024]);
         check(&[1023, 4]);
         check(&[4096]);
+    }
+
+    #[test]
+    fn one_that_acknowledges_nothing_waits_for_the_channel_and_takes_nothing_from_it() {
+        let credit = Arc::new(ChannelCredit::default());
+        credit.set_limit(1);
+        let settings = |no_ack| ConsumerSettings {
+            no_ack,
+            channel_credit: Some(Arc::clone(&credit)),
+            ..ConsumerSettings::default()
+        };
+        let (mut other, mut one) = (Consumer::new(settings(false)), Consumer::new(settings(true)));
+        assert_eq!((one.reserve(1), one.reserve(1), other.reserve(1)), (1, 1, 1));
+        assert_eq!(one.reserve(1), 0);
+        credit.give_back(1);
+        assert_eq!(one.reserve(1), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use leveret_wire::{Array, ArrayBuf, Properties, ShortStr, Table, TableBuf, Value};
 
 use super::queue::DeathReason;
+use crate::planted::{self, Bug};
 
 const X_DEATH: &str = "x-death";
 /// The header with further routing keys.
@@ -138,7 +139,11 @@ impl Known {
 
     fn once_more(&self) -> TableBuf {
         let count = self.fields.as_table().find("count").and_then(Value::as_integer).unwrap_or(0);
-        set(self.fields.as_table(), "count", Value::I64(count.saturating_add(1)))
+        set(
+            self.fields.as_table(),
+            "count",
+            Value::I64(count.saturating_add(i64::from(!planted::is(Bug::DeathNotCounted)))),
+        )
     }
 }
 

@@ -129,15 +129,19 @@ pub struct QueueArguments {
     pub dead_letter: Option<DeadLetterArguments>,
     /// How much a stream keeps.
     pub stream: StreamSettings,
+    /// How long consumers may keep a delivery; as the broker has it, if this is none.
+    pub ack_timeout_millis: Option<u64>,
 }
 
 /// How often a message of a quorum queue may come back unless it is told, as in RabbitMQ 4.
 const QUORUM_RETURNS_MAX: u32 = 20;
+/// The largest segment of a stream that RabbitMQ takes.
+pub(super) const SEGMENT_OCTETS_MAX: i64 = 3_000_000_000;
 /// Milliseconds that a message or a queue may live at most, as in RabbitMQ: ten years.
 pub const LIFE_MILLIS_MAX: u64 = 315_360_000_000;
 
 /// Queue arguments of RabbitMQ's whose meaning is not built.
-const QUEUE_ARGUMENTS_MISSING: [&str; 2] = ["x-consumer-timeout", "x-stream-filter-size-bytes"];
+const QUEUE_ARGUMENTS_MISSING: [&str; 1] = ["x-stream-filter-size-bytes"];
 
 impl QueueArguments {
     /// Reads a queue's arguments, none of which is among those that are not built.
@@ -170,6 +174,7 @@ impl QueueArguments {
         check_group_size(arguments, "x-initial-cluster-size", owner)?;
         let counts_returns = queue_type == QueueType::Quorum;
         let settings = QueueSettings {
+            is_durable: false,
             messages_max,
             octets_max,
             overflow,
@@ -182,9 +187,11 @@ impl QueueArguments {
             dead_letters: dead_letter.is_some(),
         };
         let stream = StreamSettings { octets_max, age_millis_max };
+        // RabbitMQ has it from 3.12 on.
+        let ack_timeout_millis = parse_count(arguments, "x-consumer-timeout", owner)?;
         refuse_foreign(given, queue_type, owner)?;
         check_locator(given, queue_type, owner)?;
-        Ok(Self { queue_type, settings, dead_letter, stream })
+        Ok(Self { queue_type, settings, dead_letter, stream, ack_timeout_millis })
     }
 }
 
@@ -213,14 +220,31 @@ impl QueueArguments {
         self.settings.dead_letters = self.dead_letter.is_some();
         self.stream.octets_max = policy.octets_max_with(kind, self.stream.octets_max);
         self.stream.age_millis_max = policy.max_age_millis_with(self.stream.age_millis_max);
+        self.ack_timeout_millis = policy.consumer_timeout_millis_with(self.ack_timeout_millis);
         self
     }
 }
 
+/// Of several the one that stands first in the table, as RabbitMQ has it.
 fn refuse_foreign(arguments: Table<'_>, queue_type: QueueType, owner: Owner<'_>) -> Result<(), Refusal> {
-    match queue_type.foreign_arguments().iter().find(|name| arguments.find(name).is_some()) {
+    let foreign = queue_type.foreign_arguments();
+    let is_foreign = |name: ShortStr<'_>| foreign.iter().find(|other| other.as_bytes() == name.as_bytes());
+    match arguments.iter().find_map(|(name, _)| is_foreign(name)) {
         None => Ok(()),
         Some(argument) => Err(owner.of_other_type(argument, queue_type)),
+    }
+}
+
+/// Refuses segments of a stream that are larger than RabbitMQ takes. The last of its checks, for a
+/// queue that is new.
+///
+/// # Errors
+/// [`Refusal::ArgumentTooLarge`] when they are.
+pub fn check_segment(arguments: Table<'_>) -> Result<(), Refusal> {
+    let name = "x-stream-max-segment-size-bytes";
+    match arguments.find(name).and_then(Value::as_integer) {
+        Some(octets) if octets > SEGMENT_OCTETS_MAX => Err(Refusal::ArgumentTooLarge { argument: name }),
+        _ => Ok(()),
     }
 }
 
@@ -433,6 +457,17 @@ mod tests {
     }
 
     #[test]
+    fn segments_of_a_stream_have_a_limit() {
+        let check = |octets: i64| {
+            let arguments = TableBuf::new().with("x-stream-max-segment-size-bytes", Value::I64(octets));
+            check_segment(arguments.as_table()).map_err(|refusal| refusal.reply_text())
+        };
+        assert_eq!(check(SEGMENT_OCTETS_MAX), Ok(()));
+        let text = "PRECONDITION_FAILED - Exceeded max value for x-stream-max-segment-size-bytes";
+        assert_eq!(check(SEGMENT_OCTETS_MAX + 1), Err(text.to_owned()));
+    }
+
+    #[test]
     fn what_is_not_built_is_refused_by_name() {
         for name in QUEUE_ARGUMENTS_MISSING {
             check_refused(name, Value::I32(1), "not implemented by this broker yet");
@@ -472,6 +507,11 @@ mod tests {
                 |module| format!("invalid arg '{name}' for queue 'q' in vhost '/' of queue type {module}");
             assert_eq!(refusal, wanted.map(of));
         };
+        let several = TableBuf::new()
+            .with("x-quorum-initial-group-size", Value::I32(3))
+            .with("x-max-age", Value::LongStr(b"1h"));
+        let refusal = QueueArguments::parse(several.as_table(), QUEUE).unwrap_err().to_string();
+        assert!(refusal.starts_with("invalid arg 'x-quorum-initial-group-size'"), "{refusal}");
         check(b"classic", "x-max-age", Value::LongStr(b"1h"), Some("rabbit_classic_queue"));
         check(b"classic", "x-max-priority", Value::I32(5), None);
         check(b"quorum", "x-max-priority", Value::I32(5), Some("rabbit_quorum_queue"));

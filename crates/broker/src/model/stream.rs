@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::{
     consumer::{Consumer, ConsumerSettings},
-    queue::{Assignment, ConsumerSlot, Effects, InExclusiveUse, Messages, Position},
+    queue::{Added, Assignment, ConsumerSlot, Effects, InExclusiveUse, Messages, Position},
 };
 use crate::Location;
 
@@ -66,14 +66,34 @@ pub struct Stream {
     octets: u64,
     readers: Slab<Reader>,
     had_reader: bool,
+    is_behind: bool,
     delivered: u64,
 }
+
+/// Messages that a step drops before it leaves more to the next.
+const STEP_DROPS_MAX: usize = 1024;
 
 impl Stream {
     /// An empty stream.
     #[must_use]
     pub fn new(settings: StreamSettings) -> Self {
         Self { settings, ..Self::default() }
+    }
+
+    /// The offset of the next message of an empty stream.
+    pub const fn begin_at(&mut self, offset: u64) {
+        self.first_offset = offset;
+    }
+
+    /// Gives an empty stream messages with their offsets, which rise. Where one is missing, what was
+    /// before it is too old.
+    pub fn revive(&mut self, entries: &[(u64, Location)]) {
+        for &(offset, location) in entries {
+            if offset != self.end() || self.is_empty() {
+                self.first_offset = offset - self.entries.len() as u64;
+            }
+            self.entries.push_back(location);
+        }
     }
 
     /// Messages that are kept.
@@ -113,6 +133,8 @@ impl Stream {
 
     /// Takes a batch of messages in order.
     pub fn append(&mut self, batch: &[Location], messages: &dyn Messages, effects: &mut Effects) {
+        let position = Position::of_offset(self.end());
+        effects.added.push(Added { place: 0, count: batch.len(), position });
         self.entries.extend(batch);
         if self.settings.octets_max.is_some() {
             self.octets += batch.iter().map(|&location| messages.body_octets(location)).sum::<u64>();
@@ -121,18 +143,35 @@ impl Stream {
         self.retain(messages, effects);
     }
 
-    /// Drops what there is too much of, and what is too old.
+    /// Whether there may be more that is too old, because there was too much for one step.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Drops what there is too much of, and what is too old, as far as a step goes.
     pub fn retain(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+        self.is_behind = false;
         while self.settings.octets_max.is_some_and(|max| self.octets > max)
             || self.oldest_goes_at(messages).is_some_and(|at| at <= messages.now_millis())
         {
+            if effects.dropped.len() >= STEP_DROPS_MAX {
+                self.is_behind = true;
+                return;
+            }
             let Some(location) = self.entries.pop_front() else { return };
+            effects.gone.push(Position::of_offset(self.first_offset));
             self.first_offset += 1;
             if self.settings.octets_max.is_some() {
                 self.octets -= messages.body_octets(location);
             }
             effects.dropped.push(location);
         }
+    }
+
+    /// When to step the stream though nothing happens, by the monotonic clock.
+    pub fn next_deadline_millis(&self, messages: &dyn Messages) -> Option<u64> {
+        if self.is_behind { Some(messages.now_millis()) } else { self.oldest_goes_at(messages) }
     }
 
     /// When the oldest message is too old, by the monotonic clock.
@@ -232,6 +271,14 @@ impl Stream {
         }
         consumer.give_back(granted - count);
         self.delivered += u64::from(count);
+    }
+
+    /// From the first offset that is kept to the last one.
+    pub fn positions(&self) -> Vec<(Position, Position)> {
+        let last = self.end().checked_sub(1).filter(|_| !self.is_empty());
+        last.map(|last| (Position::of_offset(self.first_offset), Position::of_offset(last)))
+            .into_iter()
+            .collect()
     }
 
     /// Takes everything out, when the stream is deleted.

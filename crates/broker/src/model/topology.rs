@@ -47,7 +47,7 @@ pub const PREDECLARED: [(&str, ExchangeKind); 7] = [
 ];
 
 /// Where messages of one exchange and key go, and what that rests on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route<H> {
     /// The queues, each once.
     pub queues: Vec<H>,
@@ -101,6 +101,8 @@ pub struct Topology<H> {
     alternates: HashMap<Box<[u8]>, IndexSet<ExchangeId>>,
     queues: Slab<QueueNode<H>>,
     queue_names: HashMap<Box<str>, QueueId>,
+    /// Durable exchanges that were removed since somebody asked.
+    gone_exchanges: Vec<(Box<str>, ExchangeDeclaration)>,
 }
 
 impl<H: Clone> Default for Topology<H> {
@@ -119,9 +121,11 @@ impl<H: Clone> Topology<H> {
             alternates: HashMap::new(),
             queues: Slab::new(),
             queue_names: HashMap::new(),
+            gone_exchanges: Vec::new(),
         };
-        for (name, kind) in PREDECLARED {
+        for (number, (name, kind)) in (1..).zip(PREDECLARED) {
             let declaration = ExchangeDeclaration {
+                number,
                 kind,
                 durable: true,
                 auto_delete: false,
@@ -139,6 +143,13 @@ impl<H: Clone> Topology<H> {
     pub fn exchange(&self, name: &str) -> Option<(ExchangeId, &Exchange)> {
         let id = *self.exchange_names.get(name)?;
         Some((id, &self.exchanges[id.0].exchange))
+    }
+
+    /// The predeclared exchange of that number.
+    #[must_use]
+    pub fn predeclared(&self, number: u64) -> Option<ExchangeId> {
+        let at = usize::try_from(number.checked_sub(1)?).ok()?;
+        PREDECLARED.get(at).and_then(|(name, _)| self.exchange_names.get(*name).copied())
     }
 
     /// The exchange of that id, which must be there.
@@ -218,7 +229,15 @@ impl<H: Clone> Topology<H> {
             for binding in node.inbound {
                 doomed.extend(self.forget_outbound(&binding));
             }
+            if node.exchange.declaration.durable {
+                self.gone_exchanges.push((node.exchange.name, node.exchange.declaration));
+            }
         }
+    }
+
+    /// Durable exchanges that were removed since this was last asked, whatever for.
+    pub fn take_gone_exchanges(&mut self) -> Vec<(Box<str>, ExchangeDeclaration)> {
+        std::mem::take(&mut self.gone_exchanges)
     }
 
     /// The queue of that name.
@@ -374,22 +393,6 @@ impl<H: Clone> Topology<H> {
         });
         Route { queues: queues.collect(), histories, delays, versions }
     }
-
-    /// Where a message of the past goes by a new binding of an exchange that remembers; `None` when
-    /// the binding does not want it.
-    #[must_use]
-    pub fn route_by(&self, binding: &Binding, input: RoutingInput<'_>) -> Option<Route<H>> {
-        if !Exchange::recalls(binding, input) {
-            return None;
-        }
-        Some(match binding.destination {
-            Destination::Exchange(id) => self.route(id, input),
-            Destination::Queue(id) => {
-                let queues = vec![self.queues[id.0].handle.clone()];
-                Route::to_queues(queues)
-            }
-        })
-    }
 }
 
 #[cfg(test)]
@@ -398,7 +401,15 @@ mod tests {
 
     fn declaration(kind: ExchangeKind, auto_delete: bool) -> ExchangeDeclaration {
         let (arguments, settings) = (TableBuf::new(), ExchangeSettings::default());
-        ExchangeDeclaration { kind, durable: false, auto_delete, internal: false, arguments, settings }
+        ExchangeDeclaration {
+            number: 0,
+            kind,
+            durable: false,
+            auto_delete,
+            internal: false,
+            arguments,
+            settings,
+        }
     }
 
     struct Check(Topology<&'static str>);

@@ -67,6 +67,11 @@ impl<T> Unacked<T> {
         self.entries.front().map(|(tag, _)| *tag)
     }
 
+    /// The deliveries with their tags, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.entries.iter().filter_map(|(tag, delivery)| Some((*tag, delivery.as_ref()?)))
+    }
+
     /// The deliveries in the order of their tags.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.entries.iter_mut().filter_map(|(_, delivery)| delivery.as_mut())

@@ -39,6 +39,16 @@ impl Chunk {
         Record::at(&self.octets, self.places[at].1 as usize)
     }
 
+    /// The record at that location as it stands, to be copied.
+    ///
+    /// # Panics
+    /// When it is not in this chunk, which only our own bug could cause.
+    #[must_use]
+    pub fn raw(&self, location: Location) -> &[u8] {
+        let at = self.find(location.number()).expect("a referenced message is in its chunk");
+        Record::raw(&self.octets, self.places[at].1 as usize)
+    }
+
     /// The octets between two offsets.
     #[must_use]
     pub fn slice(&self, start: usize, end: usize) -> &[u8] {

@@ -79,6 +79,18 @@ impl LogBatch {
         self.octets.len()
     }
 
+    /// The records, one behind the other.
+    #[must_use]
+    pub fn records(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// The record at a place of the batch.
+    #[must_use]
+    pub fn record(&self, place: usize) -> &[u8] {
+        Record::raw(&self.octets, self.offsets[place] as usize)
+    }
+
     fn is_empty(&self) -> bool {
         self.offsets.is_empty()
     }
@@ -200,6 +212,32 @@ impl MessageLog {
         Location::new(at, 0)
     }
 
+    /// Makes a page that was read a chunk, whose records begin at those offsets, with a reference to
+    /// each. The message at place 0 has the location that is returned.
+    #[must_use]
+    pub fn append_page(&self, octets: Vec<u8>, offsets: impl ExactSizeIterator<Item = u32>) -> Location {
+        let messages = offsets.len();
+        let places = (0..).zip(offsets).collect();
+        self.memory.count(messages as u64 * REFERENCE_OCTETS);
+        let serial = self.last_serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let chunk = Arc::new(Chunk::new(octets, places, &self.memory));
+        let slot =
+            Slot { serial, chunk, references: vec![1; messages], live: messages, next_number: messages };
+        Location::new(self.slots.write().insert(Mutex::new(slot)), 0)
+    }
+
+    /// How many references to a message there are.
+    ///
+    /// # Panics
+    /// When there is none, which only our own bug could cause.
+    #[must_use]
+    pub fn references(&self, location: Location) -> u32 {
+        let slots = self.slots.read();
+        let slot = slots.get(location.chunk()).expect("a referenced chunk is in the log").lock();
+        let at = slot.chunk.find(location.number()).expect("a referenced message is in its chunk");
+        slot.references[at]
+    }
+
     /// The chunk that holds the location.
     ///
     /// # Panics
@@ -211,15 +249,16 @@ impl MessageLog {
         Arc::clone(&slot.chunk)
     }
 
-    /// Counts a further reference to each, which are all referenced already.
+    /// Counts a further reference to each, which are all referenced already. Neighbours in one chunk
+    /// are found together.
     pub fn retain(&self, locations: impl IntoIterator<Item = Location>) {
         let slots = self.slots.read();
+        let mut locations = locations.into_iter().peekable();
         let mut count = 0;
-        for location in locations {
-            let mut slot = slots.get(location.chunk()).expect("a referenced chunk is in the log").lock();
-            let at = slot.chunk.find(location.number()).expect("a referenced message is in its chunk");
-            slot.references[at] += 1;
-            count += 1;
+        while let Some(first) = locations.next() {
+            let mut slot = slots.get(first.chunk()).expect("a referenced chunk is in the log").lock();
+            let run = std::iter::from_fn(|| locations.next_if(|next| next.chunk() == first.chunk()));
+            count += slot.retain(std::iter::once(first).chain(run));
         }
         self.memory.count(count * REFERENCE_OCTETS);
     }
@@ -263,6 +302,16 @@ fn places(first: usize, base: u32, offsets: &[u32]) -> impl Iterator<Item = (u32
 }
 
 impl Slot {
+    fn retain(&mut self, run: impl Iterator<Item = Location>) -> u64 {
+        let mut count = 0;
+        for location in run {
+            let at = self.chunk.find(location.number()).expect("a referenced message is in its chunk");
+            self.references[at] += 1;
+            count += 1;
+        }
+        count
+    }
+
     fn release(&mut self, run: impl Iterator<Item = Location>) -> u64 {
         let mut count = 0;
         for location in run {

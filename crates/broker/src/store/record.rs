@@ -98,6 +98,33 @@ impl<'a> Record<'a> {
         Self { route, content_frames, header_frame_octets, body_octets, arrived_millis }
     }
 
+    /// Whether a record stands at `offset` whose parts fit together, so that none of these methods
+    /// panics. For what was read from a file.
+    #[must_use]
+    pub fn is_whole(octets: &[u8], offset: usize) -> bool {
+        let Some(fixed) = octets.get(offset..).and_then(|octets| octets.first_chunk::<FIXED_OCTETS>()) else {
+            return false;
+        };
+        let length =
+            |at: usize| u32::from_le_bytes(*fixed[at..].first_chunk().expect("it is fixed")) as usize;
+        let (record, header_frame, body) = (length(0), length(4), length(8));
+        let body_frame = if body == 0 { 0 } else { FRAME_OVERHEAD_OCTETS + body };
+        let route = u16::from_le_bytes([fixed[20], fixed[21]]) as usize;
+        header_frame >= FRAME_OVERHEAD_OCTETS + CONTENT_HEADER_FIXED_OCTETS
+            && record == FIXED_OCTETS + route + header_frame + body_frame
+            && octets.len() - offset >= record
+    }
+
+    /// Records that stand one behind the other, up to one that is not whole.
+    pub fn walk(octets: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            let record = Self::is_whole(octets, offset).then(|| Self::raw(octets, offset))?;
+            offset += record.len();
+            Some(record)
+        })
+    }
+
     /// The whole record at `offset`, to be copied into another chunk.
     #[must_use]
     pub fn raw(chunk: &'a [u8], offset: usize) -> &'a [u8] {

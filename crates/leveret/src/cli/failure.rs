@@ -2,9 +2,13 @@
 //!
 //! Invariant: every code here stands in the table of `docs/tools.md`, and a code has one meaning.
 
-use std::{error::Error, io, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-use leveret::{DefinitionsError, StartError};
+use leveret::{DataFolderError, DefinitionsError, StartError};
 
 use super::connect::ConnectError;
 
@@ -72,6 +76,7 @@ impl Failure {
             Self::DiskFull { .. } => 7,
             Self::IdleBeforeCount { .. } => 8,
             Self::Input(_) => 9,
+            Self::Listen(StartError::DataFolder(_) | StartError::Pages { .. }) => 13,
             Self::Listen(_) => 10,
             Self::Check => 11,
             Self::Lost(_) => 12,
@@ -86,7 +91,8 @@ impl Failure {
             line.push_str(&format!(": {source}"));
             cause = source.source();
         }
-        eprintln!("{line}");
+        // Where nobody listens any more, nobody misses it.
+        let _ = writeln!(io::stderr(), "{line}");
     }
 }
 
@@ -97,6 +103,14 @@ fn listen_text(error: &StartError) -> String {
         StartError::AddressInUse { .. } => "stop it, or choose another address with --listen ADDRESS:PORT",
         StartError::Listen { .. } => "is it an address of this machine, and may you listen there?",
         StartError::Definitions { .. } => "correct the file, or start without --definitions",
+        StartError::DataFolder(DataFolderError::InUse { .. }) => {
+            "stop it, or choose another one with --data DIR"
+        }
+        StartError::DataFolder(_) | StartError::Pages { .. } => "may you write there?",
+        StartError::Store { source } if source.kind() == io::ErrorKind::InvalidData => {
+            "start the newer program, or choose another folder with --data DIR"
+        }
+        StartError::Store { .. } => "may you read and write there, and has the disk room?",
         StartError::Threads { .. } => "is there a limit on threads or memory?",
     };
     format!("{error}{cause}; {advice}")

@@ -8,6 +8,7 @@ mod amqp_url;
 mod backoff;
 mod broker_args;
 mod connect;
+mod data_folder;
 mod embedded;
 mod emit;
 mod exchange;

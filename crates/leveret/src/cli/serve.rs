@@ -6,7 +6,7 @@ use std::{
     env,
     io::IsTerminal as _,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use bytesize::ByteSize;
 use leveret::{Broker, BrokerBuilder, Definitions, memory};
 use tracing_subscriber::EnvFilter;
 
-use super::{Failure, open_files, stop::Stop};
+use super::{Failure, data_folder, open_files, stop::Stop};
 
 const PORT: u16 = 5672;
 const PASSWORD_VARIABLE: &str = "LEVERET_PASSWORD";
@@ -39,6 +39,21 @@ pub(crate) struct ServeArgs {
     /// exchanges, queues, bindings. There is no default user and virtual host then
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
+
+    /// A folder for this broker alone, where durable queues with their persistent messages, durable
+    /// exchanges, bindings, users, virtual hosts, permissions and policies survive a restart
+    /// [default: $STATE_DIRECTORY, $XDG_STATE_HOME/leveret or ~/.local/state/leveret]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Leave it to the operating system when what is written to the data folder reaches the disk: a power
+    /// cut may take what was confirmed
+    #[arg(long)]
+    no_sync: bool,
+
+    /// Do not read publishers while the data folder's disk has less room than this
+    #[arg(long, value_name = "SIZE", default_value = "50MB")]
+    disk_free_limit: ByteSize,
 
     /// Do not read publishers while messages take more memory than this: a size, or a share of the
     /// machine's memory
@@ -107,7 +122,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     super::runtime()?.block_on(async {
         let mut stop = Stop::listen(true)?;
         let broker = builder.start().await.map_err(Failure::Listen)?;
-        announce(&broker, args.memory_watermark);
+        announce(&broker, args);
         for vhost in &args.trace {
             if !broker.set_tracing(vhost, true) {
                 return Err(Failure::Usage(format!("--trace {vhost}: there is no such virtual host")));
@@ -135,17 +150,33 @@ fn start_log(filter: &str) -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .with_ansi(colour)
         .with_target(false)
+        // It would be said on stderr that stderr is gone, which is an end by a panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }
 
-fn announce(broker: &Broker, watermark_octets: u64) {
+fn announce(broker: &Broker, args: &ServeArgs) {
     for address in broker.addresses() {
         tracing::info!("leveret {} listens on {address}", env!("CARGO_PKG_VERSION"));
     }
-    let watermark = ByteSize::b(watermark_octets).display().iec();
+    match broker.data_folder() {
+        Some(folder) => tell_folder(folder, args),
+        None => tracing::info!("messages and definitions are kept in memory only: a restart loses them"),
+    }
+    let watermark = ByteSize::b(args.memory_watermark).display().iec();
     tracing::info!("publishers wait while messages take more than {watermark} of memory");
-    tracing::info!("messages and definitions are kept in memory only: a restart loses them");
+}
+
+fn tell_folder(folder: &Path, args: &ServeArgs) {
+    tracing::info!("the data folder is {}", folder.display());
+    tracing::info!("publishers wait while its disk has less than {} of room", args.disk_free_limit);
+    if args.no_sync {
+        tracing::warn!(
+            "--no-sync: a confirm does not say that a message is on stable storage; a power cut or a crash of \
+             the operating system may take what was confirmed and more, and only a crash of the broker does not"
+        );
+    }
 }
 
 fn builder(args: &ServeArgs) -> Result<BrokerBuilder, Failure> {
@@ -153,7 +184,12 @@ fn builder(args: &ServeArgs) -> Result<BrokerBuilder, Failure> {
         .memory_watermark_octets(args.memory_watermark)
         .message_octets_max(args.max_message_size.as_u64())
         .heartbeat_seconds(args.heartbeat)
-        .channel_max(args.channel_max);
+        .channel_max(args.channel_max)
+        .disk_free_limit_octets(args.disk_free_limit.as_u64())
+        .data(data_folder(args)?);
+    if args.no_sync {
+        builder = builder.no_sync();
+    }
     if args.consumer_timeout > 0 {
         builder = builder.consumer_timeout(Duration::from_secs(args.consumer_timeout.into()));
     }
@@ -181,6 +217,13 @@ fn builder(args: &ServeArgs) -> Result<BrokerBuilder, Failure> {
     match &args.user {
         Some(name) => Ok(builder.user(name, &password_of(args)?)),
         None => Ok(builder),
+    }
+}
+
+fn data_folder(args: &ServeArgs) -> Result<PathBuf, Failure> {
+    match &args.data {
+        Some(folder) => Ok(folder.clone()),
+        None => data_folder::default_folder().map_err(Failure::Usage),
     }
 }
 

@@ -124,9 +124,7 @@ pub(super) fn read_vhosts(file: &Object<'_>, typed: &mut Definitions) -> Result<
             metadata.finish();
         }
         describe(&vhost, &mut definition)?;
-        if vhost.flag_or("tracing", false)? {
-            tracing::warn!(vhost = name, "definitions do not switch the firehose on here");
-        }
+        definition.tracing = vhost.flag_or("tracing", false)?;
         typed.vhosts.push(definition);
         vhost.finish();
     }

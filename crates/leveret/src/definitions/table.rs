@@ -101,7 +101,7 @@ mod tests {
     fn what_no_table_holds_is_refused() {
         let long = "n".repeat(256);
         assert!(from_json(&[(&long, &Json::Null)]).unwrap_err().contains("more than 255 octets"));
-        let deep = (0..100).fold(Json::Null, |json, _| Json::Array(vec![json]));
+        let deep = (0..=leveret_wire::TABLE_DEPTH_MAX).fold(Json::Null, |json, _| Json::Array(vec![json]));
         assert!(from_json(&[("deep", &deep)]).is_err());
     }
 }

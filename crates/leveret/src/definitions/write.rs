@@ -87,7 +87,11 @@ fn vhost(vhost: &VhostDefinition) -> Value {
     if let Some(kind) = vhost.default_queue_type {
         metadata["default_queue_type"] = kind.name().into();
     }
-    json!({"limits": vhost_limits(vhost), "metadata": metadata, "name": vhost.name})
+    let mut written = json!({"limits": vhost_limits(vhost), "metadata": metadata, "name": vhost.name});
+    if vhost.tracing {
+        written["tracing"] = true.into();
+    }
+    written
 }
 
 /// The limits again, in the form from which RabbitMQ reads them.

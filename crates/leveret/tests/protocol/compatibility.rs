@@ -287,6 +287,47 @@ fn arguments_of_consumers_are_for_their_type_of_queue() {
     };
     check("s", "x-priority", Value::I32(1), "rabbit_stream_queue");
     check("q", "x-stream-offset", text("first"), "rabbit_classic_queue");
+    check("s", "x-cancel-on-ha-failover", Value::Bool(true), "rabbit_stream_queue");
+    let mut check = |arguments: &[(&str, Value<'_>)], wanted: &str| {
+        let wanted = format!("406 (60/20) PRECONDITION_FAILED - invalid arg {wanted}");
+        let arguments = table(arguments);
+        client.refused(basic::Consume { arguments: arguments.as_table(), ..consume("q", "c") }, &wanted);
+    };
+    let failover = "x-cancel-on-ha-failover";
+    check(
+        &[(failover, text("x"))],
+        "'x-cancel-on-ha-failover' for queue 'q' in vhost '/': {unacceptable_type,longstr}",
+    );
+    // What is wrong comes before what another type of queue has.
+    check(
+        &[("x-stream-offset", text("first")), (failover, Value::I32(1)), ("x-priority", text("x"))],
+        "'x-priority' for queue 'q' in vhost '/': \"expected integer, got longstr\"",
+    );
+    check(
+        &[("x-stream-offset", text("first")), (failover, Value::I32(1))],
+        "'x-cancel-on-ha-failover' for queue 'q' in vhost '/': {unacceptable_type,signedint}",
+    );
+    let arguments = table(&[(failover, Value::Bool(true))]);
+    client.ask(basic::Consume { arguments: arguments.as_table(), ..consume("q", "c") }, "consume-ok c");
+}
+
+#[test]
+fn a_broker_whose_stderr_is_gone_goes_on() {
+    if Peer::leveret("it starts a broker of its own", |builder| builder).is_none() {
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--log", "debug"]);
+    let mut served = Served::start(&mut command);
+    served.stderr = None;
+    for _ in 0..2 {
+        let mut client = served.connect();
+        client.log_in(&Login::default());
+        client.open(1);
+        client.refused(passive("nowhere"), "404 (50/10) NOT_FOUND - no queue 'nowhere' in vhost '/'");
+        client.close();
+    }
+    assert!(served.child.try_wait().expect("it is a child").is_none(), "it is still there");
 }
 
 #[test]
@@ -304,7 +345,7 @@ struct Served {
     child: Child,
     address: SocketAddr,
     /// What it says goes there as long as it runs.
-    _stderr: BufReader<ChildStderr>,
+    stderr: Option<BufReader<ChildStderr>>,
 }
 
 impl Served {
@@ -314,7 +355,7 @@ impl Served {
         let mut lines = stderr.by_ref().lines().map_while(Result::ok);
         let announced = lines.find_map(|line| Some(line.split_once(" listens on ")?.1.to_owned()));
         let address = announced.expect("it says where it listens").parse().expect("an address");
-        Self { child, address, _stderr: stderr }
+        Self { child, address, stderr: Some(stderr) }
     }
 
     fn connect(&self) -> Client {
@@ -334,8 +375,10 @@ fn the_command_takes_rabbitmqs_variables_and_switches_the_firehose_on() {
     if Peer::leveret("it starts a broker of its own", |builder| builder).is_none() {
         return;
     }
+    let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--trace", "shop", "--log", "info"]);
+    command.arg("--data").arg(folder.path());
     command.env("RABBITMQ_DEFAULT_USER", "app").env("RABBITMQ_DEFAULT_PASS", "secret");
     command.env("RABBITMQ_DEFAULT_VHOST", "shop");
     let served = Served::start(&mut command);

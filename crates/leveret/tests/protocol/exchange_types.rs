@@ -296,6 +296,19 @@ fn a_recent_history_gives_new_bindings_the_last_messages() {
     client.ask(declare_exchange("x", "x-recent-history"), "ExchangeDeclareOk");
     client.ask(bind("q1", "x", ""), "QueueBindOk");
     assert!(client.get_all("q1").is_empty());
+    // They come in their order, however many they are.
+    let many = table(&[("x-recent-history-length", Value::I32(600))]);
+    client.ask(delete_exchange("x"), "ExchangeDeleteOk");
+    let declare =
+        exchange::Declare { arguments: many.as_table(), ..declare_exchange("x", "x-recent-history") };
+    client.ask(declare, "ExchangeDeclareOk");
+    for body in numbers(601) {
+        client.publish(message("x", "k", &body));
+    }
+    declare_and_bind(&mut client, "q2", "");
+    assert_eq!(client.get_all("q2"), numbers(601)[1..]);
+    client.ask(delete_exchange("x"), "ExchangeDeleteOk");
+    client.ask(declare_exchange("x", "x-recent-history"), "ExchangeDeclareOk");
     // Without a length it is twenty.
     for body in numbers(25) {
         client.publish(message("x", "k", &body));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use leveret_wire::{
-    ContentHeader, FrameKind, Method, Properties,
+    ContentHeader, FrameKind, Method, Properties, TableBuf, Value,
     method::{basic, channel, confirm},
 };
 
@@ -271,11 +271,11 @@ fn all_properties_pass_through() {
     let peer = Peer::start();
     let mut client = peer.client();
     client.ask(declare("q"), "declare-ok q 0 0");
-    let headers = leveret_wire::TableBuf::new()
-        .with("flag", leveret_wire::Value::Bool(true))
-        .with("void", leveret_wire::Value::Void)
-        .with("x-death", leveret_wire::Value::LongStr(b"not a death"))
-        .with("double", leveret_wire::Value::F64(1.5));
+    let headers = TableBuf::new()
+        .with("flag", Value::Bool(true))
+        .with("void", Value::Void)
+        .with("x-death", Value::LongStr(b"not a death"))
+        .with("double", Value::F64(1.5));
     let properties = Properties {
         content_type: Some("text/plain".into()),
         content_encoding: Some("utf-8".into()),
@@ -409,4 +409,39 @@ fn a_method_is_found_however_its_octets_are_cut() {
     }
     client.expect("get-ok 1 /q one left 2");
     assert_eq!(client.get_all("q"), ["".to_owned(), "three".repeat(2000)]);
+}
+
+#[test]
+fn headers_that_outgrow_a_frame_are_sent_in_one_all_the_same() {
+    let peer = Peer::start();
+    let mut client = peer.client_with(&Login { frame_max: 4096, ..Login::default() });
+    client.ask(declare("q"), "declare-ok q 0 0");
+    let long = "y".repeat(20_000);
+    let headers = TableBuf::new().with("h", Value::LongStr(long.as_bytes()));
+    let properties = Properties { headers: Some(headers.as_table()), ..Properties::default() };
+    peer.client().put(Message { properties, ..message("", "q", "m") });
+    let got = client.ask(get_no_ack("q"), "get-ok 1 /q m left 0");
+    assert_eq!(got.properties(), properties);
+}
+
+#[test]
+fn headers_may_be_nested_deeply() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    client.ask(declare("q"), "declare-ok q 0 0");
+    let mut headers = TableBuf::new();
+    for _ in 1..leveret_wire::TABLE_DEPTH_MAX {
+        headers = TableBuf::new().with("t", Value::Table(headers.as_table()));
+    }
+    let properties = Properties { headers: Some(headers.as_table()), ..Properties::default() };
+    client.put(Message { properties, ..message("", "q", "m") });
+    let got = client.ask(get_no_ack("q"), "get-ok 1 /q m left 0");
+    assert_eq!(got.properties(), properties);
+    if !peer.is_leveret() {
+        return;
+    }
+    let deeper = TableBuf::new().with("t", Value::Table(headers.as_table()));
+    let properties = Properties { headers: Some(deeper.as_table()), ..Properties::default() };
+    client.publish(Message { properties, ..message("", "q", "m") });
+    client.expect_connection_close("541 (0/0) INTERNAL_ERROR");
 }

@@ -1,5 +1,7 @@
 //! Methods that stand alone: new secrets, tickets of old, flow, and closing.
 
+use std::time::{Duration, Instant};
+
 use leveret_wire::{
     Method,
     method::{LongStr, access, channel, connection},
@@ -90,8 +92,8 @@ fn what_was_published_before_a_close_is_taken() {
 }
 
 #[test]
-fn after_close_ok_the_socket_closes() {
-    let why = "RabbitMQ waits for the client to close it";
+fn after_close_ok_the_socket_is_the_clients_to_close() {
+    let why = "RabbitMQ waits for longer";
     let Some(peer) = Peer::leveret(why, |builder| builder) else { return };
     let mut client = peer.client_with(&Login::default());
     client.ask_on(
@@ -99,7 +101,9 @@ fn after_close_ok_the_socket_closes() {
         connection::Close { reply_code: 200, ..connection::Close::default() },
         "ConnectionCloseOk",
     );
+    let answered = Instant::now();
     client.expect("dropped");
+    assert!(answered.elapsed() >= Duration::from_secs(2), "{:?}", answered.elapsed());
 }
 
 #[test]

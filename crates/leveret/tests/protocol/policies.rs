@@ -4,8 +4,8 @@ use leveret::Definitions;
 use leveret_wire::{Value, method::queue};
 
 use crate::support::{
-    Client, Peer, bind, consume_no_ack, declare, declare_exchange, declare_with, get_no_ack, message,
-    passive, table,
+    Client, Peer, bind, consume, consume_no_ack, declare, declare_exchange, declare_with, delete, get,
+    get_no_ack, message, passive, table,
 };
 
 /// RabbitMQ's defaults and these policies, as its definitions have them.
@@ -97,7 +97,7 @@ fn a_quorum_queue_has_a_delivery_limit_by_policy() {
     let quorum = table(&[("x-queue-type", Value::LongStr(b"quorum"))]);
     client.ask(queue::Declare { durable: true, ..declare_with("q", &quorum) }, "declare-ok q 0 0");
     client.put(message("", "q", "m"));
-    client.ask(crate::support::get("q"), "get-ok 1 /q m left 0");
+    client.ask(get("q"), "get-ok 1 /q m left 0");
     client.send(crate::support::nack(1, false, true));
     client.ask(passive("q"), "declare-ok q 0 0");
     let classic = table(&[("x-queue-type", Value::LongStr(b"classic"))]);
@@ -106,4 +106,27 @@ fn a_quorum_queue_has_a_delivery_limit_by_policy() {
         "406 (50/10) PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received \
          'classic' but current is 'quorum'",
     );
+}
+
+#[test]
+fn consumers_may_keep_deliveries_for_as_long_as_a_policy_allows() {
+    let policies = policy("^q", "queues", r#""consumer-timeout": 200"#);
+    let Some(peer) = with_policies(&policies, "") else { return };
+    let mut client = peer.client();
+    let shorter = table(&[("x-consumer-timeout", Value::I32(100))]);
+    for (queue, arguments, wanted) in [("q", table(&[]), 200), ("q-shorter", shorter, 100)] {
+        client.ask(declare("other"), "declare-ok other 0 0");
+        client.ask(declare_with(queue, &arguments), &format!("declare-ok {queue} 0 0"));
+        client.put(message("", "other", "may be kept for ever"));
+        client.put(message("", queue, "m"));
+        client.ask(get("other"), "get-ok 1 /other may be kept for ever left 0");
+        client.ask(consume(queue, "c"), "consume-ok c");
+        client.expect(&format!("deliver c 2 /{queue} m"));
+        client.expect(&format!(
+            "channel 406 (0/0) PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value \
+             used: {wanted} ms. This timeout value can be configured, see consumers doc guide to learn more"
+        ));
+        client.reopen();
+        client.ask(delete("other"), "delete-ok 1");
+    }
 }

@@ -158,6 +158,9 @@ fn a_quorum_queue_is_durable_and_for_all() {
     client.refused(declare_with("q", &quorum), &invalid("non-durable"));
     client.refused(queue::Declare { auto_delete: true, ..durable("q") }, &invalid("auto-delete"));
     client.refused(queue::Declare { exclusive: true, ..durable("q") }, &invalid("exclusive-owner"));
+    let both = queue::Declare { exclusive: true, ..declare_with("q", &quorum) };
+    client.refused(both, &invalid("exclusive-owner"));
+    client.refused(queue::Declare { auto_delete: true, ..both }, &invalid("auto-delete"));
     client.refused(
         durable(""),
         "406 (50/10) PRECONDITION_FAILED - Cannot declare a server-named queue for type rabbit_quorum_queue",
@@ -474,5 +477,5 @@ fn arguments_without_meaning_here_are_refused_by_name() {
             ),
         );
     };
-    check(table(&[("x-consumer-timeout", Value::I32(1000))]));
+    check(table(&[("x-stream-filter-size-bytes", Value::I32(16))]));
 }

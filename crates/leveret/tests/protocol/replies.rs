@@ -87,6 +87,9 @@ fn what_cannot_be_is_refused() {
     client.refused(consume(REPLY_TO, "r"), &fast("60/20", "reply consumer cannot acknowledge"));
     client.ask(consume_no_ack(REPLY_TO, "r"), "consume-ok r");
     client.refused(consume_no_ack(REPLY_TO, "s"), &fast("60/20", "reply consumer already set"));
+    // Its own tag is none that is reused.
+    client.ask(consume_no_ack(REPLY_TO, "r"), "consume-ok r");
+    client.refused(consume(REPLY_TO, "r"), &fast("60/20", "reply consumer cannot acknowledge"));
     let missing = |ids: &str| format!("404 ({ids}) NOT_FOUND - no queue '{REPLY_TO}' in vhost '/'");
     client.refused(get(REPLY_TO), &missing("60/70"));
     client.refused(purge(REPLY_TO), &missing("50/30"));

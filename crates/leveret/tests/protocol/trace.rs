@@ -1,6 +1,6 @@
 //! The firehose: copies of what is published and delivered.
 
-use leveret_wire::{Properties, TableBuf, Value};
+use leveret_wire::{Properties, TableBuf, Value, method::tx};
 
 use crate::support::{
     Client, Message, Peer, Said, bind, consume_no_ack, declare, declare_exchange, exclusive, get_no_ack,
@@ -84,4 +84,19 @@ fn what_is_got_is_told_and_the_copies_themselves_are_not() {
     assert!(peer.broker().set_tracing("/", false));
     client.put(message("", "q", "m"));
     tracer.ask(get_no_ack("t"), "BasicGetEmpty");
+}
+
+#[test]
+fn what_a_transaction_publishes_is_told_when_it_comes() {
+    let Some((peer, mut tracer)) = traced() else { return };
+    let mut client = peer.client();
+    client.ask(tx::Select {}, "TxSelectOk");
+    let copies = leveret_wire::ArrayBuf::new().with(Value::LongStr(b"b"));
+    let headers = table(&[("CC", Value::Array(copies.as_array()))]);
+    let properties = Properties { headers: Some(headers.as_table()), ..Properties::default() };
+    client.publish(message("", "a", "kept"));
+    client.publish(Message { properties, ..message("", "a", "copied") });
+    client.ask(tx::Rollback {}, "TxRollbackOk");
+    tracer.ask(get_no_ack("t"), "get-ok 1 amq.rabbitmq.trace/publish. kept left 1");
+    tracer.ask(get_no_ack("t"), "get-ok 2 amq.rabbitmq.trace/publish. copied left 0");
 }

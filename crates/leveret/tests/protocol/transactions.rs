@@ -6,8 +6,8 @@ use leveret_wire::{
 };
 
 use crate::support::{
-    Client, Peer, ack, consume, declare, declare_exchange, delete_exchange, get, mandatory, message, nack,
-    passive, reject,
+    Client, Peer, ack, bind, consume, declare, declare_exchange, delete, delete_exchange, get, mandatory,
+    message, nack, passive, reject,
 };
 
 /// A client with a queue and a transactional channel.
@@ -172,4 +172,27 @@ fn many_messages_are_committed_at_once() {
     let said = client.ask(passive("q"), "declare-ok q 5000 0");
     assert!(matches!(said.method(), Method::QueueDeclareOk(_)));
     assert_eq!(client.get_all("q"), bodies);
+}
+
+#[test]
+fn where_a_message_goes_is_found_when_it_comes() {
+    let peer = Peer::start();
+    let mut client = transactional(&peer);
+    client.ask(declare_exchange("x", "fanout"), "ExchangeDeclareOk");
+    client.ask(bind("q", "x", ""), "QueueBindOk");
+    client.publish(message("x", "", "by an exchange that is gone"));
+    client.ask(delete_exchange("x"), "ExchangeDeleteOk");
+    client.ask(declare("late"), "declare-ok late 0 0");
+    client.ask(declare_exchange("y", "fanout"), "ExchangeDeclareOk");
+    client.publish(mandatory("y", "", "before the binding"));
+    client.ask(bind("late", "y", ""), "QueueBindOk");
+    client.ask(declare("gone"), "declare-ok gone 0 0");
+    client.publish(mandatory("", "gone", "to a queue that is gone"));
+    client.ask(delete("gone"), "delete-ok 0");
+    client.send(tx::Commit {});
+    client.expect("return 312 NO_ROUTE y/ before the binding");
+    client.expect("return 312 NO_ROUTE /gone to a queue that is gone");
+    client.expect("TxCommitOk");
+    assert_eq!(client.get_all("q"), ["by an exchange that is gone"]);
+    client.ask(passive("late"), "declare-ok late 0 0");
 }

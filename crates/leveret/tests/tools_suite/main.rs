@@ -9,6 +9,7 @@ mod proxy;
 mod pty;
 mod tool;
 
+mod data_folder;
 mod embedded;
 mod ending;
 mod outages;

@@ -53,6 +53,11 @@ impl Tool {
         self
     }
 
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.0.env_remove(name);
+        self
+    }
+
     pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.0.stdin(stdin);
         self
@@ -171,6 +176,10 @@ impl Running {
     /// Whether it has said so before what was last waited for.
     pub(crate) fn has_said(&self, part: &str) -> bool {
         self.heard.iter().any(|line| line.contains(part))
+    }
+
+    pub(crate) fn pid(&mut self) -> u32 {
+        self.child().id()
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) {

@@ -52,7 +52,9 @@ impl Client {
             Act::Upkeep => self.keep_up(number),
             Act::Mistake => self.err(number, plan),
             Act::Get | Act::Consume | Act::Cancel | Act::Qos => self.consume_somehow(act, number, plan),
-            Act::Settle | Act::SettleMany | Act::Requeue | Act::Recover => self.settle_some(act, number),
+            Act::Settle | Act::SettleMany | Act::Requeue | Act::Recover => {
+                self.settle_some(act, number, plan);
+            }
             _ => self.change_topology(act, number, plan),
         }
     }
@@ -108,8 +110,19 @@ impl Client {
             }
             let octets = self.random.size(plan.body_octets_max);
             let headers = self.headers_with_copies();
-            self.publish_with(number, (&exchange, &key), mandatory, headers.as_ref(), octets);
+            let expiration = self.random.percent(plan.expiration_percent).then(|| self.life());
+            let priority = self.random.percent(plan.priority_percent).then(|| self.priority());
+            let extras = (headers.as_ref(), expiration, priority);
+            self.publish_with(number, (&exchange, &key), mandatory, extras, octets);
         }
+    }
+
+    fn life(&mut self) -> &'static str {
+        self.random.pick::<&str>(&["0", "1", "20", "150", "600", "5000"])
+    }
+
+    fn priority(&mut self) -> u8 {
+        *self.random.pick(&[0, 1, 2, 5, 9, 200])
     }
 
     /// An exchange and a key that may lead somewhere.
@@ -142,7 +155,7 @@ impl Client {
         octets: usize,
     ) {
         let headers = self.headers();
-        self.publish_with(number, (exchange, routing_key), mandatory, headers.as_ref(), octets);
+        self.publish_with(number, (exchange, routing_key), mandatory, (headers.as_ref(), None, None), octets);
     }
 
     fn publish_with(
@@ -150,7 +163,7 @@ impl Client {
         number: u16,
         (exchange, routing_key): (&str, &str),
         mandatory: bool,
-        headers: Option<&TableBuf>,
+        (headers, expiration, priority): (Option<&TableBuf>, Option<&str>, Option<u8>),
         octets: usize,
     ) {
         self.messages += 1;
@@ -161,6 +174,8 @@ impl Client {
         let properties = Properties {
             timestamp: Some(id),
             headers: headers.map(TableBuf::as_table),
+            expiration: expiration.map(ShortStr::from),
+            priority,
             delivery_mode: self.random.percent(40).then_some(2),
             user_id: self.random.percent(10).then_some("guest".into()),
             ..Properties::default()

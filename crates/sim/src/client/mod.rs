@@ -83,6 +83,8 @@ struct Channel {
     gets: Vec<bool>,
     /// Whether it declared a queue, so that no name means the last one.
     has_last_queue: bool,
+    /// Whether it asked for a limit for the whole channel.
+    has_shared_limit: bool,
     closing: bool,
 }
 

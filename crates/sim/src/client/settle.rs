@@ -1,7 +1,7 @@
 //! Messages that a client asks for, and what it does with them.
 
 use leveret_wire::{
-    ShortStr,
+    ShortStr, TableBuf, Value,
     method::{basic, tx},
 };
 
@@ -22,7 +22,13 @@ impl Client {
                 let queue = self.queue_name(number, plan);
                 let no_ack = self.random.percent(25);
                 let exclusive = self.random.percent(5);
-                self.consume(number, &queue, no_ack, exclusive);
+                let priority = self.random.percent(plan.priority_percent).then(|| self.random.below(4));
+                // Neither does it know limits for whole channels.
+                let shares = self.channel_mut(number).has_shared_limit;
+                if shares && plan.queues.iter().any(|shape| shape.is_quorum) && self.random.percent(98) {
+                    return;
+                }
+                self.consume_as(number, &queue, no_ack, exclusive, priority);
                 if self.random.percent(plan.regret_percent) {
                     let tag = format!("c{}", self.tags);
                     self.cancel_one(number, tag.as_bytes());
@@ -38,6 +44,7 @@ impl Client {
         let prefetch_count = self.random.between(0, plan.prefetch_max);
         let prefetch_count = u16::try_from(prefetch_count).expect("prefetches are small");
         let global = self.random.percent(plan.shared_prefetch_percent);
+        self.channel_mut(number).has_shared_limit |= global;
         self.say(number, basic::Qos { prefetch_octets: 0, prefetch_count, global });
     }
 
@@ -47,6 +54,21 @@ impl Client {
     }
 
     pub(super) fn consume(&mut self, number: u16, queue: &str, no_ack: bool, exclusive: bool) {
+        self.consume_as(number, queue, no_ack, exclusive, None);
+    }
+
+    fn consume_as(
+        &mut self,
+        number: u16,
+        queue: &str,
+        no_ack: bool,
+        exclusive: bool,
+        priority: Option<usize>,
+    ) {
+        let mut arguments = TableBuf::new();
+        if let Some(priority) = priority.and_then(|priority| i32::try_from(priority).ok()) {
+            arguments.push("x-priority", Value::I32(priority - 1));
+        }
         self.tags += 1;
         let tag = format!("c{}", self.tags);
         self.channel_mut(number).consumers.insert(tag.clone().into_bytes(), no_ack);
@@ -56,6 +78,7 @@ impl Client {
             no_ack,
             exclusive,
             nowait: self.random.percent(20),
+            arguments: arguments.as_table(),
             ..Default::default()
         };
         self.say(number, consume);
@@ -74,7 +97,7 @@ impl Client {
         self.say(number, basic::Cancel { consumer_tag, nowait });
     }
 
-    pub(super) fn settle_some(&mut self, act: Act, number: u16) {
+    pub(super) fn settle_some(&mut self, act: Act, number: u16, plan: &Plan) {
         if act == Act::Recover {
             // In a transaction it would bring up deliveries whose acknowledgement is under way.
             self.channel_mut(number).unacked.clear();
@@ -92,7 +115,7 @@ impl Client {
             }
             Act::Requeue => {
                 self.channel_mut(number).unacked.remove(&tag);
-                let requeue = self.random.percent(80);
+                let requeue = !self.random.percent(plan.refusal_percent);
                 match self.random.percent(50) {
                     true => self.say(number, basic::Reject { delivery_tag: tag, requeue }),
                     false => self.say(number, basic::Nack { delivery_tag: tag, multiple: false, requeue }),

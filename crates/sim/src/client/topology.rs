@@ -72,7 +72,7 @@ impl Client {
         let n = self.random.below(plan.queues.len());
         self.known_queues.insert(n);
         let shape = &plan.queues[n];
-        let odd = self.random.percent(2);
+        let odd = !shape.is_quorum && self.random.percent(2);
         let name = format!("q{n}");
         let declare = queue::Declare {
             queue: (&*name).into(),
@@ -125,7 +125,10 @@ impl Client {
 
     fn delete_queue(&mut self, number: u16, plan: &Plan) {
         let queue = self.queue_name(number, plan);
-        let (if_unused, if_empty) = (self.random.percent(20), self.random.percent(20));
+        // A quorum queue knows no conditions, and closes the connection over one.
+        let unconditional = plan.queues.iter().any(|shape| shape.is_quorum) && self.random.percent(95);
+        let mut condition = || self.random.percent(20) && !unconditional;
+        let (if_unused, if_empty) = (condition(), condition());
         self.say(
             number,
             queue::Delete { queue: (&*queue).into(), if_unused, if_empty, ..Default::default() },

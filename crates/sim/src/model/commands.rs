@@ -5,6 +5,7 @@ use leveret_wire::{ContentHeader, FrameKind, Method, ReplyCode, method::access};
 use super::{
     ChannelKey, Model,
     connection::{Begun, Channel, Mode},
+    settle,
     turn::Turn,
     verdict::{Outcome, Verdict},
 };
@@ -69,12 +70,17 @@ impl Model {
                 self.channel_mut(key).begun = Some(begun);
                 Ok(())
             }
-            Method::BasicAck(ack) => self.settle(turn, key, &method, (ack.delivery_tag, ack.multiple), false),
+            Method::BasicAck(ack) => {
+                let tags = (ack.delivery_tag, ack.multiple);
+                self.settle(turn, key, &method, tags, settle::Outcome::Acknowledged)
+            }
             Method::BasicNack(nack) => {
-                self.settle(turn, key, &method, (nack.delivery_tag, nack.multiple), nack.requeue)
+                let outcome = settle::Outcome::refused(nack.requeue);
+                self.settle(turn, key, &method, (nack.delivery_tag, nack.multiple), outcome)
             }
             Method::BasicReject(reject) => {
-                self.settle(turn, key, &method, (reject.delivery_tag, false), reject.requeue)
+                let outcome = settle::Outcome::refused(reject.requeue);
+                self.settle(turn, key, &method, (reject.delivery_tag, false), outcome)
             }
             Method::BasicRecover(recover) => self.recover(turn, key, &method, recover.requeue, true),
             Method::BasicRecoverAsync(recover) => self.recover(turn, key, &method, recover.requeue, false),

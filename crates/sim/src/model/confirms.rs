@@ -32,6 +32,7 @@ impl Model {
             key.1
         );
         let message = publish.message.id;
+        let name = publish.message.name();
         let returns = &self.connection(key.0).returns;
         ensure!(
             returns.iter().all(|(_, back)| back.id != message),
@@ -41,7 +42,7 @@ impl Model {
         if taken {
             self.trust_taken(publish);
         } else if let ([only], None) = (&publish.unsure[..], publish.taken) {
-            self.queues.get_mut(&only.queue).and_then(|queue| queue.take(message));
+            self.queues.get_mut(&only.queue).and_then(|queue| queue.take(name));
         }
         Ok(())
     }
@@ -50,8 +51,9 @@ impl Model {
     fn trust_taken(&mut self, publish: &Unconfirmed) {
         for MayHave { queue, doubts } in &publish.unsure {
             let queue = self.queues.get_mut(queue).filter(|queue| queue.doubts() == *doubts);
-            if let Some(queue) = queue.filter(|queue| queue.limits.overflow == Overflow::RejectPublish) {
-                queue.trust(publish.message.id);
+            let name = publish.message.name();
+            if let Some(queue) = queue.filter(|queue| queue.limits.overflow != Overflow::DropHead) {
+                queue.trust(name);
             }
         }
     }

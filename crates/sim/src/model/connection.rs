@@ -5,7 +5,13 @@ use std::{
     rc::Rc,
 };
 
-use super::{ConsumerKey, Destinations, QueueKey, Shared, queue::Position, teardown::Going, turn::Deferred};
+use super::{
+    ConsumerKey, Destinations, QueueKey, Shared,
+    graves::Letter,
+    queue::{Position, Waiting},
+    teardown::Going,
+    turn::Deferred,
+};
 
 /// What a client says it can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +73,10 @@ pub(super) struct Connection {
     pub(super) in_slices: Going,
     /// The last turn after which nothing was left in its inbox.
     pub(super) drained_turn: u64,
+    /// When that was.
+    pub(super) drained_millis: u64,
+    /// What its work buried and it has to publish anew in its next turn.
+    pub(super) letters: Vec<Letter>,
     /// Mandatory messages that have to come back, by channel.
     pub(super) returns: VecDeque<(u16, Shared)>,
 }
@@ -92,6 +102,8 @@ impl Connection {
             going: false,
             in_slices: Going::default(),
             drained_turn: 0,
+            drained_millis: 0,
+            letters: Vec::new(),
             returns: VecDeque::new(),
         }
     }
@@ -102,9 +114,8 @@ impl Connection {
 pub(super) struct Held {
     pub(super) queue: QueueKey,
     pub(super) position: Position,
-    pub(super) message: Shared,
-    /// Where it stands among other publishers' messages is open.
-    pub(super) unordered: bool,
+    /// As it waited.
+    pub(super) waiting: Waiting,
     /// None for one that was fetched.
     pub(super) consumer: Option<ConsumerKey>,
     /// Whether it surely counts in the channel's shared limit.
@@ -134,13 +145,15 @@ pub(super) struct MayHave {
 pub(super) struct HeldPublish {
     pub(super) message: Shared,
     pub(super) mandatory: bool,
+    /// Where it went when it was published.
+    pub(super) destinations: Destinations,
 }
 
-/// Acknowledgements of a transaction: the deliveries that they name, and whether they go back.
+/// Acknowledgements of a transaction: the deliveries that they name, and what is said of them.
 #[derive(Debug, Clone)]
 pub(super) struct HeldSettle {
     pub(super) tags: Vec<u64>,
-    pub(super) requeue: bool,
+    pub(super) outcome: super::settle::Outcome,
 }
 
 /// How publishes and acknowledgements are answered.
@@ -169,6 +182,16 @@ pub(super) struct SharedLimit {
     pub(super) was_set: bool,
     /// Deliveries that surely count in it.
     pub(super) held: u64,
+    /// The turn since which it is surely used up.
+    pub(super) full_since: Option<u64>,
+}
+
+impl SharedLimit {
+    /// Deliveries or the limit changed.
+    pub(super) fn look(&mut self, turn: u64) {
+        let is_full = self.ceiling.is_some_and(|ceiling| self.held >= ceiling);
+        self.full_since = if is_full { self.full_since.or(Some(turn)) } else { None };
+    }
 }
 
 /// A publish whose content is under way.

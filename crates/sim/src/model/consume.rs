@@ -1,9 +1,10 @@
 //! Consumers of the model: started, limited, cancelled by either side.
 
-use leveret_wire::{Method, ReplyCode, method::basic};
+use leveret_wire::{Method, ReplyCode, Value, method::basic};
 
 use super::{
     ChannelKey, ConnectionKey, ConsumerKey, Model, QueueKey,
+    queue::Active,
     turn::Turn,
     verdict::{Outcome, Verdict},
 };
@@ -16,6 +17,8 @@ pub(super) struct Consumer {
     pub(super) queue: QueueKey,
     pub(super) no_ack: bool,
     pub(super) exclusive: bool,
+    /// Higher ones are served first.
+    pub(super) priority: i64,
     /// 0 is no limit.
     pub(super) prefetch: u16,
     /// Deliveries heard.
@@ -45,11 +48,15 @@ impl Model {
         let perhaps_reused = namesake.is_some_and(|consumer| consumer.lost && !told);
         let [missing, locked] = named.reasons();
         let in_use = named.queue.is_some_and(|queue| self.is_in_exclusive_use(queue, consume.exclusive));
+        // A quorum queue knows no limit for a whole channel.
+        let is_quorum = named.queue.is_some_and(|queue| self.queue(queue).terms.is_quorum);
+        let shares = is_quorum && self.channel(key).shared_limit.was_set;
         let verdict = Verdict::unless(&[
             missing,
             locked,
             (reused, ReplyCode::NotAllowed),
             (in_use, ReplyCode::AccessRefused),
+            (shares, ReplyCode::NotImplemented),
         ])
         .or(perhaps_reused, ReplyCode::NotAllowed)
         .or(named.doomed, ReplyCode::NotFound);
@@ -70,6 +77,9 @@ impl Model {
 
     fn is_in_exclusive_use(&self, queue: QueueKey, exclusive: bool) -> bool {
         let consumers = &self.queue(queue).consumers;
+        if exclusive && self.queue(queue).terms.single_active {
+            return true;
+        }
         !consumers.is_empty()
             && (exclusive || consumers.iter().any(|consumer| self.consumers[consumer].exclusive))
     }
@@ -82,6 +92,7 @@ impl Model {
         consume: &basic::Consume<'_>,
     ) {
         self.counts.note(Event::Consume);
+        self.expire(queue);
         let new = ConsumerKey(self.next_key());
         let channel = self.channel_mut(key);
         channel.consumers.insert(tag, new);
@@ -90,6 +101,7 @@ impl Model {
             queue,
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
+            priority: consume.arguments.find("x-priority").and_then(Value::as_integer).unwrap_or(0),
             prefetch: channel.prefetch,
             delivered: 0,
             unacked: 0,
@@ -98,7 +110,12 @@ impl Model {
             going: false,
         };
         self.consumers.insert(new, consumer);
-        self.queue_mut(queue).consumers.insert(new);
+        let state = self.queue_mut(queue);
+        state.consumers.insert(new);
+        if state.terms.single_active && state.active == Active::Nobody {
+            state.active = Active::Known(new);
+        }
+        self.may_expire(queue);
     }
 
     pub(super) fn cancel(
@@ -124,7 +141,12 @@ impl Model {
             return;
         }
         let was_handed = self.credit(key).max > 0;
-        let elsewhere = self.hidden_elsewhere(self.consumers[&key].queue, key);
+        self.may_expire(self.consumers[&key].queue);
+        let mut elsewhere = self.hidden_elsewhere(self.consumers[&key].queue, key);
+        if self.holds_deliveries(key) {
+            // They may come back in the same go, and stood before what comes back here.
+            elsewhere.max = u64::MAX;
+        }
         let Some(consumer) = self.consumers.remove(&key) else { return };
         let Some(queue) = self.queues.get_mut(&consumer.queue) else { return };
         queue.consumers.remove(&key);
@@ -132,14 +154,29 @@ impl Model {
             return self.forget_if_unwanted(consumer.queue);
         }
         let abandoned = queue.auto_delete && queue.consumers.is_empty();
+        if queue.consumers.is_empty() {
+            queue.used_millis = (!consumer.going).then_some(self.now_millis);
+        }
+        let was_active = queue.active == Active::Known(key) || queue.active == Active::Open;
         if was_handed {
             queue.stir(turn);
             self.drop_head_behind(consumer.queue, elsewhere);
+            self.may_expire(consumer.queue);
+        }
+        if was_active {
+            self.succeed(consumer.queue);
         }
         if abandoned {
             self.counts.note(Event::QueueAutoDelete);
             self.remove_queue(consumer.queue);
         }
+    }
+
+    /// Whether the consumer's channel has deliveries of its queue.
+    fn holds_deliveries(&self, key: ConsumerKey) -> bool {
+        let consumer = &self.consumers[&key];
+        let channel = self.channels.get(&consumer.channel);
+        channel.is_some_and(|channel| channel.unacked.values().any(|held| held.queue == consumer.queue))
     }
 
     /// The broker says that a consumer's queue is gone.
@@ -185,9 +222,11 @@ impl Model {
             channel.prefetch = qos.prefetch_count;
             // A limit for each consumer to come lifts the channel's.
             (channel.shared_limit.current, channel.shared_limit.ceiling) = (None, None);
+            channel.shared_limit.full_since = None;
             return Ok(());
         }
         let limit = &mut channel.shared_limit;
+        limit.full_since = None;
         let new = (qos.prefetch_count > 0).then_some(u64::from(qos.prefetch_count));
         limit.ceiling = match (limit.ceiling, new) {
             (Some(one), Some(other)) => Some(one.max(other)),

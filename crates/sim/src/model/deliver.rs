@@ -3,11 +3,12 @@
 use leveret_wire::{Method, ReplyCode, method::basic};
 
 use super::{
-    ChannelKey, ConsumerKey, Model, QueueKey,
+    ChannelKey, ConsumerKey, Model, Name, QueueKey,
     connection::Held,
+    death::Heard,
     hidden::window_share,
-    publish::{check_content, message_id},
-    queue::{Position, Waiting},
+    publish::check_content,
+    queue::{Active, Position, Waiting},
     turn::Turn,
     verdict::Verdict,
 };
@@ -33,21 +34,22 @@ impl Model {
         content: &Content,
     ) -> Checked {
         self.counts.note(Event::Delivery);
-        let id = message_id(&content.property_octets)?;
+        let heard = Heard::of(&content.property_octets)?;
+        let id = heard.name.id;
         let channel = self.channels.get(&key).filter(|channel| !channel.closing);
         let consumer = channel.and_then(|channel| channel.consumers.get(deliver.consumer_tag.as_bytes()));
         let Some(&consumer) = consumer else {
             return Err(Violation::new(format!("message {id} was delivered to nobody")));
         };
         let queue = self.consumers[&consumer].queue;
-        self.check_turn(queue, consumer, id)?;
-        let (position, waiting) = self.leaves(queue, id, deliver.redelivered)?;
-        check_content(
-            &waiting.message,
-            deliver.exchange.as_bytes(),
-            deliver.routing_key.as_bytes(),
-            content,
-        )?;
+        self.check_active(queue, consumer)?;
+        self.check_turn(queue, consumer, heard.name)?;
+        self.check_was_alive(queue, consumer, heard.name)?;
+        self.check_channel_had_room(queue, consumer, heard.name)?;
+        let (position, waiting) = self.leaves(queue, &heard, deliver.redelivered)?;
+        let (exchange, routing_key) = (deliver.exchange.as_bytes(), deliver.routing_key.as_bytes());
+        check_content(&waiting.message, exchange, routing_key, content)?;
+        waiting.message.check_properties(&content.property_octets, &heard, self.now_wall_millis / 1000)?;
         self.check_tag(key, deliver.delivery_tag)?;
         let state = self.consumers.get_mut(&consumer).expect("it was just looked up");
         state.delivered += 1;
@@ -60,19 +62,90 @@ impl Model {
     }
 
     /// The message leaves the queue's waiting ones.
-    fn leaves(&mut self, queue: QueueKey, id: u64, redelivered: bool) -> Checked<(Position, Waiting)> {
+    fn leaves(&mut self, queue: QueueKey, heard: &Heard, redelivered: bool) -> Checked<(Position, Waiting)> {
+        let id = heard.name.id;
         if redelivered {
             self.counts.note(Event::Redelivery);
         }
         let name = self.queue(queue).name.clone();
-        let Some((position, waiting)) = self.queue_mut(queue).take(id) else {
-            return Err(Violation::new(format!("message {id} went out and does not wait in '{name}'")));
+        let Some((position, mut waiting)) = self.queue_mut(queue).take(heard.name) else {
+            return Err(Violation::new(format!("{heard} went out and does not wait in '{name}'")));
         };
         ensure!(
             waiting.redelivered.is_none_or(|wanted| wanted == redelivered),
             "message {id} of '{name}' went out with redelivered={redelivered}"
         );
+        self.check_returns(queue, &mut waiting, heard.returns)?;
+        self.settle_letters(queue, &waiting);
+        (waiting.unsure, waiting.limbo) = (false, false);
         Ok((position, waiting))
+    }
+
+    /// A quorum queue says how often a message came back.
+    fn check_returns(&mut self, queue: QueueKey, waiting: &mut Waiting, said: Option<u64>) -> Checked {
+        let is_quorum = self.queue(queue).terms.is_quorum;
+        let (id, returns) = (waiting.message.id, said.unwrap_or(0));
+        ensure!(is_quorum || said.is_none(), "message {id} counts how often it came back");
+        if !is_quorum {
+            return Ok(());
+        }
+        if returns > 0 {
+            self.counts.note(Event::CountedDelivery);
+        }
+        ensure!(
+            waiting.returns.is_none_or(|wanted| wanted == returns),
+            "message {id} is said to have come back {returns} times, not {:?}",
+            waiting.returns
+        );
+        waiting.returns = Some(returns);
+        Ok(())
+    }
+
+    /// Where there is one active consumer at a time, it alone is given messages.
+    fn check_active(&mut self, queue: QueueKey, consumer: ConsumerKey) -> Checked {
+        let state = self.queue_mut(queue);
+        if state.active == Active::Open {
+            state.active = Active::Known(consumer);
+        }
+        let passive = state.active != Active::Nobody && state.active != Active::Known(consumer);
+        ensure!(
+            !passive || state.dead,
+            "a consumer of '{}' got a message that is not the active one",
+            state.name
+        );
+        Ok(())
+    }
+
+    /// It was handed out after the connection last had nothing left to send, and so were heads
+    /// taken out whose time was over then.
+    fn check_was_alive(&self, queue: QueueKey, consumer: ConsumerKey, name: Name) -> Checked {
+        let Some((_, waiting)) = self.queue(queue).find(name) else { return Ok(()) };
+        let connection = self.connection(self.consumers[&consumer].channel.0);
+        // What just came goes to a consumer even if it has no time at all.
+        let just_came = waiting.came > connection.drained_turn || waiting.unordered;
+        ensure!(
+            just_came || !waiting.is_over(connection.drained_millis),
+            "message {} of '{}' was delivered after its time",
+            name.id,
+            self.queue(queue).name
+        );
+        Ok(())
+    }
+
+    /// One that acknowledges nothing is handed nothing either while its channel's prefetch is used up.
+    fn check_channel_had_room(&self, queue: QueueKey, consumer: ConsumerKey, name: Name) -> Checked {
+        let consumer = &self.consumers[&consumer];
+        let full_since = self.channel(consumer.channel).shared_limit.full_since.filter(|_| consumer.no_ack);
+        let found = self.queue(queue).find(name).map(|(_, waiting)| waiting);
+        let came = found.filter(|waiting| !waiting.unordered).map(|waiting| waiting.came);
+        let (Some(came), Some(full_since)) = (came, full_since) else { return Ok(()) };
+        ensure!(
+            came <= full_since,
+            "message {} of '{}' went to a channel whose prefetch was used up before it came",
+            name.id,
+            self.queue(queue).name
+        );
+        Ok(())
     }
 
     fn check_tag(&mut self, key: ChannelKey, tag: u64) -> Checked {
@@ -90,6 +163,7 @@ impl Model {
         waiting: Waiting,
         consumer: Option<ConsumerKey>,
     ) {
+        let turn = self.turns;
         let state = consumer.and_then(|consumer| self.consumers.get_mut(&consumer));
         // What was handed out by a queue that was gone before there was a limit does not count.
         let may_count = state.is_some_and(|consumer| {
@@ -99,8 +173,8 @@ impl Model {
         let channel = self.channel_mut(key);
         let counts_in_limit = may_count && channel.shared_limit.was_set;
         channel.shared_limit.held += u64::from(counts_in_limit);
-        let Waiting { message, unordered, .. } = waiting;
-        let held = Held { queue, position, message, unordered, consumer, counts_in_limit };
+        channel.shared_limit.look(turn);
+        let held = Held { queue, position, waiting, consumer, counts_in_limit };
         channel.unacked.insert(channel.last_tag, held);
     }
 
@@ -120,8 +194,9 @@ impl Model {
 
     /// It was this consumer's turn to get that message: every message before it is either on
     /// its way to another consumer or came back when this one was on its way already.
-    fn check_turn(&self, queue: QueueKey, consumer: ConsumerKey, id: u64) -> Checked {
-        let Some((position, waiting)) = self.queue(queue).find(id) else { return Ok(()) };
+    fn check_turn(&self, queue: QueueKey, consumer: ConsumerKey, name: Name) -> Checked {
+        let id = name.id;
+        let Some((position, waiting)) = self.queue(queue).find(name) else { return Ok(()) };
         let is_sampled = self.queue(queue).consumers.len() > CROWD || self.queue(queue).all() > BACKLOG;
         if self.queue(queue).is_first(position) || is_sampled && !id.is_multiple_of(SAMPLED_OF) {
             return Ok(());
@@ -130,11 +205,14 @@ impl Model {
         if elsewhere >= self.queue(queue).all() {
             return Ok(());
         }
+        let has_priorities = self.queue(queue).terms.priority_max > 0;
         let drained_turn = self.connection(self.consumers[&consumer].channel.0).drained_turn;
         let passed = self
             .queue(queue)
             .before(position)
-            .filter(|other| !other.unsure && (other.fresh || other.since <= drained_turn))
+            .filter(|other| {
+                !other.is_open() && (other.fresh && !has_priorities || other.since <= drained_turn)
+            })
             .filter(|other| is_ordered(other, waiting))
             .take(usize::try_from(elsewhere).unwrap_or(usize::MAX) + 1)
             .count() as u64;
@@ -152,7 +230,18 @@ impl Model {
         if named.queue.is_none() || named.locked {
             return self.outcome(turn, key.1, (60, 70), Some((60, 71)), verdict).map(drop);
         }
+        let single = named
+            .queue
+            .is_some_and(|queue| self.queue(queue).terms.is_quorum && self.queue(queue).terms.single_active);
+        if single {
+            let verdict = Verdict::refused(ReplyCode::ResourceLocked);
+            return self.outcome(turn, key.1, (60, 70), Some((60, 71)), verdict).map(drop);
+        }
         let answer = self.next_answer(turn)?;
+        if let Some(queue) = named.queue {
+            self.touch(queue);
+            self.expire(queue);
+        }
         match (answer, named.queue) {
             (Some(Said::Method(channel, Method::BasicGetEmpty(_))), Some(queue)) if channel == key.1 => {
                 self.got_nothing(queue)
@@ -180,25 +269,40 @@ impl Model {
         no_ack: bool,
     ) -> Checked {
         self.counts.note(Event::Get);
-        let id = message_id(&content.property_octets)?;
+        let heard = Heard::of(&content.property_octets)?;
+        let id = heard.name.id;
         let (hidden, ready) = (self.hidden(queue), self.ready(queue));
         ensure!(ready.max > 0, "message {id} was fetched, but none was ready");
-        let before = self.queue(queue).find(id).map(|(position, waiting)| {
-            let others = self.queue(queue).before(position).filter(|other| !other.unsure);
+        let before = self.queue(queue).find(heard.name).map(|(position, waiting)| {
+            let others = self.queue(queue).before(position).filter(|other| !other.is_open());
             others.filter(|other| is_ordered(other, waiting)).count() as u64
         });
         ensure!(
             before.is_none_or(|before| before <= hidden.max),
             "message {id} was fetched before {before:?} messages that stand before it"
         );
-        let (position, waiting) = self.leaves(queue, id, ok.redelivered)?;
+        let late =
+            self.queue(queue).find(heard.name).is_some_and(|(_, waiting)| waiting.is_over(self.now_millis));
+        ensure!(!late, "message {id} of '{}' was fetched after its time", self.queue(queue).name);
+        let (position, waiting) = self.leaves(queue, &heard, ok.redelivered)?;
         check_content(&waiting.message, ok.exchange.as_bytes(), ok.routing_key.as_bytes(), content)?;
+        waiting.message.check_properties(&content.property_octets, &heard, self.now_wall_millis / 1000)?;
         self.check_tag(key, ok.delivery_tag)?;
         if !no_ack {
             self.hold(key, queue, position, waiting, None);
         }
-        let left = ready.min.saturating_sub(1)..ready.max;
-        ensure!(left.contains(&ok.message_count.into()), "get-ok counts {} of {left:?}", ok.message_count);
+        // A quorum queue counts what is past its time until it is looked at again.
+        if no_ack || !self.queue(queue).terms.is_quorum {
+            self.expire(queue);
+        }
+        let after = self.ready(queue);
+        let left = after.min.min(ready.min.saturating_sub(1))..=after.max.min(ready.max - 1);
+        ensure!(
+            left.contains(&ok.message_count.into()),
+            "get-ok counts {} of {left:?}: {}",
+            ok.message_count,
+            self.queue(queue)
+        );
         Ok(())
     }
 
@@ -217,6 +321,9 @@ impl Model {
             for waiting in queue.waiting_mut().filter(|waiting| waiting.redelivered == Some(false)) {
                 waiting.redelivered = None;
             }
+            for waiting in queue.waiting_mut() {
+                waiting.returns = None;
+            }
             if no_ack {
                 queue.doubt_all();
             }
@@ -227,7 +334,8 @@ impl Model {
 /// Whether the order of two messages is certain. Where a batch was not brought to its queues in
 /// one turn, it is so only among messages of one client.
 fn is_ordered(one: &Waiting, other: &Waiting) -> bool {
-    !one.unordered && !other.unordered || publisher(one) == publisher(other)
+    let published = one.message.history.is_empty() && other.message.history.is_empty();
+    !one.unordered && !other.unordered || published && publisher(one) == publisher(other)
 }
 
 /// Clients put their own number into the upper half of a message's.

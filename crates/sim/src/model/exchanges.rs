@@ -195,6 +195,7 @@ impl Model {
         }
         let new = !declare.passive && !self.exchanges.exists(name);
         if let Some(kind) = Kind::named(declare.kind.as_bytes()).filter(|_| new) {
+            self.topology_changes += 1;
             self.exchanges.declared.insert(name.to_owned(), Exchange::declared(kind, &declare));
         }
         Ok(())
@@ -238,6 +239,7 @@ impl Model {
         if let Outcome::Refused = self.outcome(turn, key.1, (40, 20), answer, verdict)? {
             return Ok(());
         }
+        self.topology_changes += 1;
         let others = self.exchanges.remove(name);
         self.note_deleted_exchanges(others);
         Ok(())
@@ -299,10 +301,12 @@ impl Model {
     }
 
     pub(super) fn add_binding(&mut self, binding: Binding) {
+        self.topology_changes += 1;
         self.exchanges.bind(binding);
     }
 
     pub(super) fn remove_binding(&mut self, unwanted: &Binding) {
+        self.topology_changes += 1;
         let deleted = self.exchanges.unbind(|binding| binding == unwanted);
         self.note_deleted_exchanges(deleted);
     }

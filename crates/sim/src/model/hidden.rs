@@ -7,7 +7,7 @@
 
 use leveret_broker::model::consumer::DELIVERY_WINDOW;
 
-use super::{ConsumerKey, Message, Model, QueueKey};
+use super::{ConsumerKey, Message, Model, QueueKey, queue::Active};
 
 /// From so many to so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,7 +38,8 @@ pub(super) fn window_share(message: &Message) -> u64 {
     let octets = message.exchange.len()
         + message.routing_key.len()
         + message.property_octets.len()
-        + message.body.len();
+        + message.body.len()
+        + message.history.octets_max();
     ((octets as u64 + FRAMES_OCTETS_MAX) / 1024 + 1).next_power_of_two()
 }
 
@@ -49,13 +50,19 @@ impl Model {
     /// How many messages the consumer may have been handed beyond those heard.
     pub(super) fn credit(&self, key: ConsumerKey) -> Range {
         let consumer = &self.consumers[&key];
+        let active = self.queue(consumer.queue).active;
+        if active != Active::Nobody && !matches!(active, Active::Known(one) if one == key) {
+            return Range { min: 0, max: if active == Active::Open { AHEAD_MAX } else { 0 } };
+        }
         if consumer.going {
             return Range { min: 0, max: AHEAD_MAX };
         }
         let share_max = self.queue(consumer.queue).window_share_max.max(1);
         let ahead_min = (AHEAD_FRESH.saturating_sub(consumer.heard) / share_max).max(1);
         if consumer.no_ack {
-            return Range { min: ahead_min, max: AHEAD_MAX };
+            // While the channel's prefetch is used up it is handed nothing more.
+            let waits = self.channel(consumer.channel).shared_limit.current.is_some();
+            return Range { min: if waits { 0 } else { ahead_min }, max: AHEAD_MAX };
         }
         let own = match consumer.prefetch {
             0 => u64::MAX,

@@ -2,7 +2,12 @@
 //!
 //! Exact wherever the number of messages handed out is known; otherwise messages become unsure.
 
-use super::{Model, QueueKey, Shared, hidden::Range, queue::Overflow};
+use super::{
+    Model, QueueKey, Shared,
+    death::Reason,
+    hidden::Range,
+    queue::{Arrival, Overflow, Queue},
+};
 use crate::counts::Event;
 
 /// What came of a message at a queue.
@@ -17,21 +22,69 @@ pub(super) enum Taken {
 impl Model {
     /// A queue is offered a new message.
     pub(super) fn offer(&mut self, key: QueueKey, message: &Shared) -> Taken {
+        let arrival = Arrival {
+            turn: self.turns,
+            unsure: false,
+            arrived_millis: (self.now_millis, self.now_millis),
+            source: None,
+            unordered: false,
+        };
+        self.offer_as(key, message, arrival)
+    }
+
+    /// A queue is offered a new message that comes in that way.
+    pub(super) fn offer_as(&mut self, key: QueueKey, message: &Shared, arrival: Arrival) -> Taken {
+        self.expire_once_more(key);
+        self.queue_mut(key).offered_turn = self.turns;
         let taken = self.has_room(key, message.body.len() as u64);
-        let turn = self.turns;
         if taken == Taken::No {
             self.counts.note(Event::RefusedPublish);
+            self.bury_refused(key, message, arrival);
             return taken;
         }
         self.counts.note(Event::Routed);
-        self.queue_mut(key).append(Shared::clone(message), taken == Taken::Unsure, turn);
+        let name = message.name();
+        let mut arrival = arrival;
+        if let Some((_, before)) = self.queue_mut(key).take(name) {
+            // It was there perhaps, since then or since now, and is there surely.
+            arrival.unordered = true;
+            arrival.arrived_millis.0 = before.arrived_millis.0;
+        }
+        let unsure = arrival.unsure || taken == Taken::Unsure;
+        self.queue_mut(key).append(Shared::clone(message), Arrival { unsure, ..arrival });
+        if taken == Taken::Unsure && self.queue(key).limits.overflow == Overflow::RejectPublishDlx {
+            self.open_letters(key, message, Reason::MaxLength);
+        }
+        // What has no time at all may go to a consumer or goes at once.
+        self.expire_new(key);
         self.drop_head(key);
         taken
     }
 
+    /// In a queue that refuses, what has no time counts until all that came with it is there.
+    fn expire_new(&mut self, key: QueueKey) {
+        if self.rejects(key) { self.may_expire(key) } else { self.expire(key) }
+    }
+
+    fn rejects(&self, key: QueueKey) -> bool {
+        let limits = self.queue(key).limits;
+        limits.overflow != Overflow::DropHead && !limits.is_none()
+    }
+
+    fn bury_refused(&mut self, key: QueueKey, message: &Shared, arrival: Arrival) {
+        if self.queue(key).limits.overflow != Overflow::RejectPublishDlx {
+            return;
+        }
+        let mut refused = Queue::default();
+        refused.append(Shared::clone(message), arrival);
+        if let Some((_, waiting)) = refused.take(message.name()) {
+            self.die(key, &waiting, Reason::MaxLength, None);
+        }
+    }
+
     fn has_room(&self, key: QueueKey, octets: u64) -> Taken {
         let queue = self.queue(key);
-        if queue.limits.overflow != Overflow::RejectPublish || queue.limits.is_none() {
+        if !self.rejects(key) {
             return Taken::Yes;
         }
         let ready = self.ready(key);
@@ -70,11 +123,15 @@ impl Model {
     fn exactly(&self, key: QueueKey, hidden: Range) -> Option<u64> {
         let queue = self.queue(key);
         let sure = queue.sure() == queue.all() && queue.expecting.is_empty();
-        (sure && hidden.min == hidden.max && (hidden.max == 0 || queue.hands_out_in_order()))
-            .then_some(hidden.max)
+        let in_order = if hidden.max == 0 {
+            !queue.is_unordered() || queue.terms.grave.is_none() && queue.last_source.is_none()
+        } else {
+            queue.hands_out_in_order() && queue.terms.priority_max == 0
+        };
+        (sure && hidden.min == hidden.max && in_order).then_some(hidden.max)
     }
 
-    fn drops_head(&self, key: QueueKey) -> bool {
+    pub(super) fn drops_head(&self, key: QueueKey) -> bool {
         let limits = self.queue(key).limits;
         limits.overflow == Overflow::DropHead && !limits.is_none()
     }
@@ -106,8 +163,10 @@ impl Model {
             if !over || queue.all() == hidden {
                 return;
             }
-            self.queue_mut(key).remove(hidden, 1);
-            self.counts.note(Event::DroppedHead);
+            for waiting in self.queue_mut(key).remove(hidden, 1) {
+                self.counts.note(Event::DroppedHead);
+                self.die(key, &waiting, Reason::MaxLength, None);
+            }
         }
     }
 
@@ -122,5 +181,6 @@ impl Model {
         if limits.octets_max.is_some_and(|max| queue.octets() > max) {
             queue.doubt_all();
         }
+        self.open_letters_of_all(key, Reason::MaxLength);
     }
 }

@@ -13,12 +13,15 @@ mod commands;
 mod confirms;
 mod connection;
 mod consume;
+mod death;
 mod deliver;
 mod exchanges;
+mod graves;
 mod handshake;
 mod hear;
 mod hidden;
 mod limits;
+mod lives;
 mod publish;
 mod queue;
 mod queues;
@@ -27,6 +30,7 @@ mod round;
 mod routing;
 mod settle;
 mod teardown;
+mod terms;
 mod turn;
 mod verdict;
 
@@ -35,6 +39,9 @@ use std::{
     rc::Rc,
 };
 
+use leveret_wire::Properties;
+
+pub(crate) use self::death::Reason;
 pub use self::{
     connection::{Capabilities, Phase},
     quiet::Facts,
@@ -44,7 +51,9 @@ pub use self::{
 use self::{
     connection::{Channel, Connection},
     consume::Consumer,
+    death::History,
     exchanges::Exchanges,
+    graves::Letter,
     queue::Queue,
 };
 use crate::counts::{Counts, Event};
@@ -64,6 +73,13 @@ struct QueueKey(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct ConsumerKey(u64);
 
+/// What tells a message apart: its number, and how it died so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    id: u64,
+    history: u64,
+}
+
 /// A message as it was published.
 #[derive(Debug, PartialEq, Eq)]
 struct Message {
@@ -77,6 +93,25 @@ struct Message {
     /// Octets that receivers do not see.
     hidden_octets: usize,
     body: Vec<u8>,
+    history: History,
+}
+
+impl Message {
+    fn name(&self) -> Name {
+        Name { id: self.id, history: self.history.digest() }
+    }
+
+    fn properties(&self) -> Properties<'_> {
+        Properties::decode(&self.property_octets).unwrap_or_default()
+    }
+
+    fn priority(&self) -> u8 {
+        self.properties().priority.unwrap_or(0)
+    }
+
+    fn expiration(&self) -> Option<Vec<u8>> {
+        self.properties().expiration.map(|expiration| expiration.as_bytes().to_vec())
+    }
 }
 
 /// What the broker was set up to take.
@@ -96,6 +131,15 @@ pub struct Model {
     counts: Counts,
     /// Turns of the engine so far.
     turns: u64,
+    /// The clocks in the turn at hand.
+    now_millis: u64,
+    now_wall_millis: u64,
+    /// Changes to what is bound to what.
+    topology_changes: u64,
+    /// What died in the turn at hand and was not published anew yet.
+    letters: Vec<Letter>,
+    /// Letters that were published together, so far.
+    generation: u64,
     last_key: u64,
     exchanges: Exchanges,
     queues: BTreeMap<QueueKey, Queue>,

@@ -7,6 +7,7 @@ use leveret_wire::{Properties, ReplyCode, Table, TableBuf, Value, method::basic}
 use super::{
     ChannelKey, ConnectionKey, Destinations, Message, Model, Shared,
     connection::{Begun, HeldPublish, Landing, MayHave, Mode},
+    death::{Heard, History},
     limits::Taken,
     turn::Turn,
     verdict::{Outcome, Verdict},
@@ -30,13 +31,16 @@ impl Model {
             hidden_octets: property_octets.len() - shown.len(),
             property_octets: shown,
             body: begun.body,
+            history: History::default(),
         });
         let mandatory = begun.mandatory;
+        let destinations = self.destinations(&message);
         if let Mode::Transaction { publishes, .. } = &mut self.channel_mut(key).mode {
-            publishes.push(HeldPublish { message, mandatory });
+            // It goes where it would have gone now, whatever changes before the commit.
+            publishes.push(HeldPublish { message, mandatory, destinations });
             return Ok(());
         }
-        let landing = self.land(turn, key, &message, mandatory);
+        let landing = self.land(turn, key, &message, mandatory, destinations);
         if let Mode::Confirm { last, open } = &mut self.channel_mut(key).mode {
             *last += 1;
             open.insert(*last, landing.unconfirmed(&message));
@@ -56,7 +60,6 @@ impl Model {
             (!self.exchanges.exists(exchange), ReplyCode::NotFound),
             (self.exchanges.is_internal(exchange), ReplyCode::AccessRefused),
             (wrong_user || unknown_mode || has_wrong_copies(&properties), ReplyCode::PreconditionFailed),
-            (properties.expiration.is_some(), ReplyCode::NotImplemented),
         ])
     }
 
@@ -67,8 +70,11 @@ impl Model {
         key: ChannelKey,
         message: &Shared,
         mandatory: bool,
+        destinations: Destinations,
     ) -> Landing {
-        let mut landing = Landing { queues: self.destinations(message), ..Landing::default() };
+        let there = destinations.into_iter().filter(|queue| self.queues.contains_key(queue));
+        let mut landing = Landing { queues: there.collect(), ..Landing::default() };
+        // Also when all queues that it was to go to are gone at a commit.
         if landing.queues.is_empty() {
             self.counts.note(Event::Unrouted);
             if mandatory {
@@ -91,7 +97,7 @@ impl Model {
         landing
     }
 
-    fn destinations(&self, message: &Message) -> Destinations {
+    pub(super) fn destinations(&self, message: &Message) -> Destinations {
         let properties = Properties::decode(&message.property_octets).unwrap_or_default();
         let headers = properties.headers.unwrap_or(Table::EMPTY);
         let exchange = std::str::from_utf8(&message.exchange).unwrap_or_default();
@@ -120,7 +126,9 @@ impl Model {
         let Some((_, message)) = at.and_then(|at| returns.remove(at)) else {
             return Err(Violation::new(format!("a message came back on channel {} for no reason", key.1)));
         };
-        check_content(&message, back.exchange.as_bytes(), back.routing_key.as_bytes(), content)
+        let heard = Heard::of(&content.property_octets)?;
+        check_content(&message, back.exchange.as_bytes(), back.routing_key.as_bytes(), content)?;
+        message.check_properties(&content.property_octets, &heard, 0)
     }
 
     /// A batch was so large that it may reach its queues in the turns to come: any queue may
@@ -147,7 +155,7 @@ fn has_wrong_copies(properties: &Properties<'_>) -> bool {
 }
 
 /// All routing keys of a message, and its properties without `BCC`.
-fn copies(routing_key: &[u8], property_octets: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
+pub(super) fn copies(routing_key: &[u8], property_octets: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     let mut keys = vec![routing_key.to_vec()];
     let properties = Properties::decode(property_octets).unwrap_or_default();
     let headers = properties.headers.unwrap_or(Table::EMPTY);
@@ -161,13 +169,19 @@ fn copies(routing_key: &[u8], property_octets: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>)
     if headers.find("BCC").is_none() {
         return (keys, property_octets.to_vec());
     }
-    let mut shown = TableBuf::new();
-    for (name, value) in headers.iter().filter(|(name, _)| name.as_bytes() != b"BCC") {
-        shown.push_field(name, value);
-    }
+    let shown = without(headers, "BCC");
     let mut octets = Vec::new();
     Properties { headers: Some(shown.as_table()), ..properties }.encode(&mut octets);
     (keys, octets)
+}
+
+/// The headers but for that one.
+pub(super) fn without(headers: Table<'_>, left_out: &str) -> TableBuf {
+    let mut others = TableBuf::new();
+    for (name, value) in headers.iter().filter(|(name, _)| name.as_bytes() != left_out.as_bytes()) {
+        others.push_field(name, value);
+    }
+    others
 }
 
 /// Clients number their messages in the property that is meant for a time.
@@ -187,7 +201,6 @@ pub(super) fn check_content(
     let id = message.id;
     ensure!(exchange == message.exchange, "message {id} came by another exchange");
     ensure!(routing_key == message.routing_key, "message {id} came with another routing key");
-    ensure!(content.property_octets == message.property_octets, "message {id} came with other properties");
     ensure!(content.body == message.body, "message {id} came with another body");
     Ok(())
 }

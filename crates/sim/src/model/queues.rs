@@ -1,11 +1,12 @@
 //! Queues of the model: declared, bound, purged, deleted.
 
-use leveret_wire::{Method, ReplyCode, ShortStr, Table, Value, method::queue};
+use leveret_wire::{Method, ReplyCode, ShortStr, method::queue};
 
 use super::{
     ChannelKey, Model, QueueKey,
     exchanges::{Binding, Destination, is_reserved, text},
-    queue::{Limits, Overflow, Queue},
+    queue::{Limits, Queue},
+    terms::Terms,
     turn::Turn,
     verdict::{Outcome, Verdict},
 };
@@ -103,7 +104,8 @@ impl Model {
         let same_owner = queue.owner == declare.exclusive.then_some(key.0);
         let same = queue.durable == declare.durable
             && queue.auto_delete == declare.auto_delete
-            && queue.limits == limits(declare.arguments);
+            && queue.limits == Limits::of(declare.arguments)
+            && queue.terms == Terms::of(declare.arguments);
         Verdict::unless(&[
             (!same_owner, ReplyCode::ResourceLocked),
             (same_owner && !same, ReplyCode::PreconditionFailed),
@@ -116,7 +118,10 @@ impl Model {
         queue.owner = declare.exclusive.then_some(key.0);
         queue.durable = declare.durable;
         queue.auto_delete = declare.auto_delete;
-        queue.limits = limits(declare.arguments);
+        queue.limits = Limits::of(declare.arguments);
+        queue.terms = Terms::of(declare.arguments);
+        queue.used_millis = Some(self.now_millis);
+        self.topology_changes += 1;
         let new = QueueKey(self.next_key());
         self.queues.insert(new, queue);
         self.queue_names.insert(name.to_owned(), new);
@@ -124,8 +129,11 @@ impl Model {
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "an answer is looked at once")]
-    fn check_declare_ok(&self, queue: QueueKey, answer: Option<Said<'_>>) -> Checked {
+    fn check_declare_ok(&mut self, queue: QueueKey, answer: Option<Said<'_>>) -> Checked {
+        // Without an answer nobody asks the queue, which does not count as its use.
         let Some(Said::Method(_, Method::QueueDeclareOk(ok))) = answer else { return Ok(()) };
+        self.touch(queue);
+        self.expire(queue);
         self.check_ready(queue, ok.message_count, "declare-ok")?;
         let consumers = self.queue(queue).consumers.len() as u64;
         let going = self.queue(queue).consumers.iter().filter(|key| self.consumers[key].going).count() as u64;
@@ -143,9 +151,10 @@ impl Model {
         let name = &self.queue(queue).name;
         ensure!(
             ready.contains(said.into()),
-            "{where_said} counts {said} messages in '{name}', but it has {} to {}",
+            "{where_said} counts {said} messages in '{name}', but it has {} to {} of {}",
             ready.min,
-            ready.max
+            ready.max,
+            self.queue(queue)
         );
         Ok(())
     }
@@ -219,6 +228,7 @@ impl Model {
             return Ok(());
         };
         let Some(queue) = named.queue else { return Ok(()) };
+        self.may_step_queues_of(key.0);
         if let Some(Said::Method(_, Method::QueuePurgeOk(ok))) = answer {
             self.check_ready(queue, ok.message_count, "purge-ok")?;
         }
@@ -242,13 +252,16 @@ impl Model {
         delete: queue::Delete<'_>,
     ) -> Checked {
         let named = self.named_queue(key, delete.queue);
+        self.may_step_queues_of(key.0);
+        let is_quorum = named.queue.is_some_and(|queue| self.queue(queue).terms.is_quorum);
         let ready = named.queue.map_or_else(Default::default, |queue| self.ready(queue));
         let consumers = named.queue.map_or(0, |queue| self.queue(queue).consumers.len());
         let verdict = Verdict::unless(&[
             (named.nameless, ReplyCode::NotFound),
             (named.locked, ReplyCode::ResourceLocked),
-            (delete.if_empty && ready.min > 0, ReplyCode::PreconditionFailed),
-            (delete.if_unused && consumers > 0, ReplyCode::PreconditionFailed),
+            (is_quorum && (delete.if_empty || delete.if_unused), ReplyCode::NotImplemented),
+            (!is_quorum && delete.if_empty && ready.min > 0, ReplyCode::PreconditionFailed),
+            (!is_quorum && delete.if_unused && consumers > 0, ReplyCode::PreconditionFailed),
         ])
         .or(delete.if_empty && ready.max > 0, ReplyCode::PreconditionFailed)
         .or(named.doomed, ReplyCode::NotFound);
@@ -275,14 +288,4 @@ fn binding_key(named: &Named, queue: ShortStr<'_>, routing_key: ShortStr<'_>) ->
         return named.name.clone().into_bytes();
     }
     routing_key.as_bytes().to_vec()
-}
-
-fn limits(arguments: Table<'_>) -> Limits {
-    let count = |name| arguments.find(name).and_then(Value::as_integer).and_then(|n| u64::try_from(n).ok());
-    let rejects = arguments.find("x-overflow") == Some(Value::LongStr(b"reject-publish"));
-    Limits {
-        messages_max: count("x-max-length"),
-        octets_max: count("x-max-length-bytes"),
-        overflow: if rejects { Overflow::RejectPublish } else { Overflow::DropHead },
-    }
 }

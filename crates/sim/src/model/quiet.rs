@@ -4,7 +4,7 @@
 use super::{
     ConnectionKey, ConsumerKey, Model, Phase,
     connection::{Channel, Mode},
-    queue::Overflow,
+    queue::{Active, Overflow},
 };
 use crate::{Checked, counts::Event, ensure};
 
@@ -46,6 +46,7 @@ impl Model {
         for (key, connection) in &self.connections {
             ensure!(!connection.going, "connection {} is still going", key.0);
             ensure!(connection.deferred.is_none(), "connection {}: {:?} is due", key.0, connection.deferred);
+            ensure!(connection.letters.is_empty(), "connection {} keeps dead letters", key.0);
             ensure!(connection.returns.is_empty(), "connection {}: a message did not come back", key.0);
             ensure!(connection.phase != Phase::Ended, "connection {} has ended and is still there", key.0);
             ensure!(
@@ -80,11 +81,14 @@ impl Model {
 
     fn check_queues(&mut self) -> Checked {
         let keys: Vec<_> = self.queues.keys().copied().collect();
+        for key in &keys {
+            self.check_lives(*key)?;
+        }
         for key in keys {
             let queue = self.queue(key);
             ensure!(!queue.dead, "a consumer of '{}' was never told that it is gone", queue.name);
             ensure!(queue.expecting.is_empty(), "a batch never came to '{}'", queue.name);
-            let idle = queue.consumers.iter().any(|consumer| self.is_idle(*consumer, 1));
+            let idle = self.served_consumers(key).any(|consumer| self.is_idle(consumer, 1));
             let (name, sure) = (&queue.name, queue.sure());
             ensure!(!idle || sure == 0, "'{name}' keeps {sure} messages while a consumer has credit");
             self.settle_doubts(key, idle);
@@ -99,6 +103,7 @@ impl Model {
         queue.scrambled = false;
         if idle {
             queue.remove(0, u64::MAX);
+            queue.open_letters.clear();
         }
     }
 
@@ -111,15 +116,24 @@ impl Model {
         Ok(())
     }
 
+    /// Consumers that are given messages.
+    pub(super) fn served_consumers(&self, key: super::QueueKey) -> impl Iterator<Item = ConsumerKey> {
+        let queue = self.queue(key);
+        let served = |consumer: &&ConsumerKey| match queue.active {
+            Active::Nobody => true,
+            Active::Known(active) => active == **consumer,
+            Active::Open => false,
+        };
+        queue.consumers.iter().filter(served).copied()
+    }
+
     /// Whether the consumer could take a message, and its channel so many of them.
     pub(super) fn is_idle(&self, key: ConsumerKey, of_channel: u64) -> bool {
         let consumer = &self.consumers[&key];
-        if consumer.no_ack {
-            return true;
-        }
         let channel = self.channel(consumer.channel);
         let delivered = channel.unacked.values().filter(|held| held.consumer.is_some()).count() as u64;
-        let own = consumer.prefetch == 0 || consumer.unacked < u64::from(consumer.prefetch);
+        let own =
+            consumer.no_ack || consumer.prefetch == 0 || consumer.unacked < u64::from(consumer.prefetch);
         own && channel.shared_limit.current.is_none_or(|limit| delivered + of_channel <= limit)
     }
 

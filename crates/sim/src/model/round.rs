@@ -1,15 +1,17 @@
 //! Round robin: where all consumers of a queue have credit and nothing waits, as many messages as
-//! there are consumers give each of them one.
+//! there are of the highest priority give each of those one, and the others none. Where one
+//! consumer is active at a time, it is that one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ConsumerKey, Model, QueueKey};
-use crate::{Checked, ensure};
+use crate::{Checked, counts::Event, ensure};
 
 /// The consumers of a queue before messages are sent round, and what they were delivered so far.
 #[derive(Debug)]
 pub struct Round {
     queue: QueueKey,
+    first: BTreeSet<ConsumerKey>,
     delivered: BTreeMap<ConsumerKey, u64>,
 }
 
@@ -17,7 +19,7 @@ impl Round {
     /// How many messages give each consumer one.
     #[must_use]
     pub fn messages(&self) -> usize {
-        self.delivered.len()
+        self.first.len()
     }
 }
 
@@ -45,26 +47,33 @@ impl Model {
     pub fn begin_round(&self, name: &str) -> Round {
         let queue = self.queue_names[name];
         let delivered = |consumer: &ConsumerKey| (*consumer, self.consumers[consumer].delivered);
-        Round { queue, delivered: self.queue(queue).consumers.iter().map(delivered).collect() }
+        let highest = self.served_consumers(queue).map(|consumer| self.consumers[&consumer].priority).max();
+        let first = |consumer: &ConsumerKey| Some(self.consumers[consumer].priority) == highest;
+        let first: BTreeSet<_> = self.served_consumers(queue).filter(first).collect();
+        Round { queue, first, delivered: self.queue(queue).consumers.iter().map(delivered).collect() }
     }
 
     /// They were sent, and everything came to rest.
     ///
     /// # Errors
     /// When a consumer that is still there got none, or more than one.
-    pub fn check_round(&self, round: &Round) -> Checked {
+    pub fn check_round(&mut self, round: &Round) -> Checked {
         let Some(queue) = self.queues.get(&round.queue) else { return Ok(()) };
         if !queue.consumers.iter().eq(round.delivered.keys()) {
             return Ok(());
         }
         for (consumer, before) in &round.delivered {
             let got = self.consumers[consumer].delivered - before;
+            let due = u64::from(round.first.contains(consumer));
             ensure!(
-                got == 1,
-                "a consumer of '{}' got {got} messages, where {} went round as many consumers",
+                got == due,
+                "a consumer of '{}' got {got} messages, not {due}, where {} went round as many consumers",
                 queue.name,
                 round.messages()
             );
+        }
+        if round.first.len() < round.delivered.len() {
+            self.counts.note(Event::RoundOfSome);
         }
         Ok(())
     }

@@ -7,12 +7,27 @@ use leveret_wire::{Method, ReplyCode};
 use super::{
     ChannelKey, ConsumerKey, Model, QueueKey,
     connection::{Held, HeldSettle, Mode},
+    death::Reason,
     hidden::Range,
     queue::Waiting,
     turn::Turn,
-    verdict::{Outcome, Verdict},
+    verdict::{self, Verdict},
 };
 use crate::{Checked, counts::Event};
+
+/// What a client says of deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Acknowledged,
+    Refused,
+    Requeued,
+}
+
+impl Outcome {
+    pub(super) const fn refused(requeue: bool) -> Self {
+        if requeue { Self::Requeued } else { Self::Refused }
+    }
+}
 
 impl Model {
     /// `basic.ack`, `basic.nack`, `basic.reject`.
@@ -22,19 +37,19 @@ impl Model {
         key: ChannelKey,
         method: &Method<'_>,
         (tag, multiple): (u64, bool),
-        requeue: bool,
+        outcome: Outcome,
     ) -> Checked {
         let tags = self.named_tags(key, tag, multiple);
         let verdict = Verdict::unless(&[(tags.is_none(), ReplyCode::PreconditionFailed)]);
-        if let Outcome::Refused = self.outcome(turn, key.1, method.ids(), None, verdict)? {
+        if let verdict::Outcome::Refused = self.outcome(turn, key.1, method.ids(), None, verdict)? {
             return Ok(());
         }
         let tags = tags.unwrap_or_default();
         if let Mode::Transaction { settles, .. } = &mut self.channel_mut(key).mode {
-            settles.push(HeldSettle { tags, requeue });
+            settles.push(HeldSettle { tags, outcome });
             return Ok(());
         }
-        self.settle_tags(key, &tags, requeue);
+        self.settle_tags(key, &tags, outcome);
         Ok(())
     }
 
@@ -51,30 +66,43 @@ impl Model {
         }
     }
 
-    fn settle_tags(&mut self, key: ChannelKey, tags: &[u64], requeue: bool) {
+    fn settle_tags(&mut self, key: ChannelKey, tags: &[u64], outcome: Outcome) {
         let unacked = &mut self.channel_mut(key).unacked;
         let settled: Vec<Held> = tags.iter().filter_map(|tag| unacked.remove(tag)).collect();
-        if requeue {
-            self.put_back(&settled);
+        if outcome == Outcome::Requeued {
+            self.put_back(&settled, &BTreeSet::new());
         }
         for held in &settled {
             self.give_back_credit(key, held);
-            if !requeue {
-                self.counts.note(Event::Ack);
+            match outcome {
+                Outcome::Acknowledged => self.counts.note(Event::Ack),
+                Outcome::Refused => {
+                    self.counts.note(Event::Ack);
+                    self.die(held.queue, &held.waiting, Reason::Rejected, held.consumer);
+                }
+                Outcome::Requeued => {}
             }
+        }
+        // Whoever has credit again is given what there is, but for what is past its time.
+        for held in &settled {
+            self.may_expire(held.queue);
         }
     }
 
     fn give_back_credit(&mut self, key: ChannelKey, held: &Held) {
-        self.channel_mut(key).shared_limit.held -= u64::from(held.counts_in_limit);
+        let turn = self.turns;
+        let limit = &mut self.channel_mut(key).shared_limit;
+        limit.held -= u64::from(held.counts_in_limit);
+        limit.look(turn);
         if let Some(consumer) = held.consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
             consumer.unacked -= 1;
         }
     }
 
     /// Deliveries go back to where they stood. Limits are kept before anybody who has credit by
-    /// that is handed any of them.
-    pub(super) fn put_back(&mut self, deliveries: &[Held]) {
+    /// that is handed any of them. In the queues that lost consumers in the same go, what those were
+    /// handed may come back after these.
+    pub(super) fn put_back(&mut self, deliveries: &[Held], lost_consumers: &BTreeSet<QueueKey>) {
         let mut sources: BTreeMap<QueueKey, BTreeSet<Option<ConsumerKey>>> = BTreeMap::new();
         for held in deliveries {
             sources.entry(held.queue).or_default().insert(held.consumer);
@@ -89,27 +117,42 @@ impl Model {
         for (key, sources, hidden) in queues {
             let Some(queue) = self.queues.get_mut(&key).filter(|queue| !queue.dead) else { continue };
             // What came back of a consumer just now may come with these, and not before.
-            let min = if queue.scrambled { 0 } else { hidden.min };
+            // So may what the next active consumer is given, which follows when all is back.
+            let single = queue.terms.single_active;
+            let min = if queue.scrambled || single { 0 } else { hidden.min };
             // Consumer by consumer, in an order that is the broker's own: how many are handed out
             // before the last one's are back depends on it.
-            let max = if sources.len() > 1 { u64::MAX } else { hidden.max };
+            let in_parts = sources.len() > 1 || single || lost_consumers.contains(&key);
+            let max = if in_parts { u64::MAX } else { hidden.max };
             queue.scrambled |= sources.len() > 1 || hidden.max > 0;
             self.drop_head_behind(key, Range { min, max });
+            self.expire_behind(key, Range { min, max });
         }
     }
 
     pub(super) fn put_back_one(&mut self, held: &Held, unsure: bool) {
         let turn = self.turns;
         let Some(queue) = self.queues.get_mut(&held.queue).filter(|queue| !queue.dead) else { return };
+        let max = queue.terms.returns_max;
+        let returns = held.waiting.returns;
+        let dies = max.is_some_and(|max| returns.is_some_and(|returns| returns >= max));
+        if dies && !unsure {
+            return self.die(held.queue, &held.waiting, Reason::DeliveryLimit, held.consumer);
+        }
+        let may_die = dies || max.is_some() && returns.is_none();
         let waiting = Waiting {
-            message: held.message.clone(),
             redelivered: Some(true),
-            unsure,
+            unsure: unsure || may_die,
             since: turn,
             fresh: false,
-            unordered: held.unordered,
+            came: 0,
+            returns: returns.map(|returns| returns + 1),
+            ..held.waiting.clone()
         };
         queue.insert(held.position, waiting);
+        if may_die {
+            self.open_letters(held.queue, &held.waiting.message, Reason::DeliveryLimit);
+        }
     }
 
     pub(super) fn recover(
@@ -122,11 +165,11 @@ impl Model {
     ) -> Checked {
         let verdict = Verdict::unless(&[(!requeue, ReplyCode::NotImplemented)]);
         let answer = answered.then_some((60, 111));
-        if let Outcome::Refused = self.outcome(turn, key.1, method.ids(), answer, verdict)? {
+        if let verdict::Outcome::Refused = self.outcome(turn, key.1, method.ids(), answer, verdict)? {
             return Ok(());
         }
         let tags = self.named_tags(key, 0, true).unwrap_or_default();
-        self.settle_tags(key, &tags, true);
+        self.settle_tags(key, &tags, Outcome::Requeued);
         Ok(())
     }
 
@@ -143,17 +186,13 @@ impl Model {
         self.counts.note(Event::TxCommit);
         // Either could be first; the broker makes room before it publishes.
         for held in settles {
-            self.settle_tags(key, &held.tags, held.requeue);
+            self.settle_tags(key, &held.tags, held.outcome);
         }
         let (mut refused, mut unsure) = (false, false);
         for held in publishes {
-            let exchange = std::str::from_utf8(&held.message.exchange).unwrap_or_default();
-            // An exchange that was deleted since takes its messages along.
-            if self.exchanges.exists(exchange) && !self.exchanges.is_internal(exchange) {
-                let landing = self.land(turn, key, &held.message, held.mandatory);
-                refused |= landing.refused;
-                unsure |= !landing.unsure.is_empty();
-            }
+            let landing = self.land(turn, key, &held.message, held.mandatory, held.destinations);
+            refused |= landing.refused;
+            unsure |= !landing.unsure.is_empty();
         }
         // What a queue refuses makes the transaction a partial one, which is told.
         let code = ReplyCode::PreconditionFailed;

@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ChannelKey, ConnectionKey, ConsumerKey, Model, QueueKey,
+    ChannelKey, ConnectionKey, ConsumerKey, Model, Name, QueueKey,
     connection::{Channel, Held},
     hidden::Range,
+    queue::Active,
     turn::{Deferred, TURN_STEPS_SURE, Turn},
     verdict::Verdict,
 };
@@ -27,13 +28,13 @@ pub(super) struct Going {
 #[derive(Debug)]
 struct Returning {
     queue: QueueKey,
-    message: u64,
+    message: Name,
     /// The doubts that there were about the queue's messages when it began to return.
     doubts: u64,
 }
 
 impl Going {
-    fn is_begun(&self) -> bool {
+    pub(super) const fn is_begun(&self) -> bool {
         !self.consumers.is_empty() || !self.returning.is_empty()
     }
 }
@@ -73,21 +74,27 @@ impl Model {
     fn take_down_channels(&mut self, keys: &[ChannelKey]) {
         let consumers = |key: &ChannelKey| self.channel(*key).consumers.values().copied();
         let consumers: Vec<_> = keys.iter().flat_map(consumers).collect();
+        let served = consumers.iter().filter_map(|consumer| self.consumers.get(consumer));
+        let served: BTreeSet<QueueKey> = served.map(|consumer| consumer.queue).collect();
         for consumer in consumers {
             self.stop_consumer(consumer);
         }
         let channels = keys.iter().filter_map(|key| self.channels.remove(key));
         let unacked: Vec<Held> = channels.flat_map(|channel| channel.unacked.into_values()).collect();
-        self.put_back(&unacked);
+        self.put_back(&unacked, &served);
     }
 
     fn begin_going(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.remove(&key) else { return };
         let mut going = std::mem::take(&mut self.connection_mut(key.0).in_slices);
         for consumer in channel.consumers.into_values() {
-            if let Some(state) = self.consumers.get_mut(&consumer) {
-                state.going = true;
-                going.consumers.push(consumer);
+            let Some(state) = self.consumers.get_mut(&consumer) else { continue };
+            state.going = true;
+            going.consumers.push(consumer);
+            let Some(queue) = self.queues.get_mut(&state.queue) else { continue };
+            queue.used_millis = None;
+            if queue.active == Active::Known(consumer) {
+                queue.active = Active::Open;
             }
         }
         let held: Vec<Held> = channel.unacked.into_values().collect();
@@ -97,6 +104,7 @@ impl Model {
         for queue in queues {
             // Limits are kept as they come back, and others are handed some of them meanwhile.
             self.drop_head_behind(queue, Range { min: 0, max: u64::MAX });
+            self.may_expire(queue);
         }
         self.connection_mut(key.0).in_slices = going;
     }
@@ -106,7 +114,7 @@ impl Model {
         self.put_back_one(held, true);
         let queue = self.queues.get_mut(&held.queue)?;
         queue.scrambled = true;
-        Some(Returning { queue: held.queue, message: held.message.id, doubts: queue.doubts() })
+        Some(Returning { queue: held.queue, message: held.waiting.message.name(), doubts: queue.doubts() })
     }
 
     /// All of the slices are done.
@@ -169,6 +177,7 @@ impl Model {
     /// A queue goes. Its consumers may still get what they were handed before, until they are
     /// told.
     pub(super) fn remove_queue(&mut self, key: QueueKey) {
+        self.topology_changes += 1;
         let queue = self.queue_mut(key);
         queue.dead = true;
         queue.doubt_all();

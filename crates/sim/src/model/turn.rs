@@ -53,6 +53,8 @@ pub(super) struct Turn<'a> {
     /// Something else than publishing was done, which may have freed memory.
     pub(super) may_have_freed: bool,
     pub(super) must_block: bool,
+    /// The last frame was refused, and what went with that buries its dead in the next turn.
+    pub(super) was_refused: bool,
     /// In a turn without input: whether there is more to do.
     pub(super) more: Option<bool>,
 }
@@ -79,6 +81,7 @@ impl<'a> Turn<'a> {
             began_content: false,
             may_have_freed: false,
             must_block: false,
+            was_refused: false,
             more: None,
         }
     }
@@ -116,9 +119,17 @@ impl Model {
         self.turns += 1;
         let connection = self.connection_mut(key);
         connection.heard_millis = circumstances.now_millis;
+        self.letters = std::mem::take(&mut self.connection_mut(key).letters);
+        self.may_step_queues_of(key);
+        let connection = self.connection_mut(key);
         let mut turn = Turn::new(key, said, connection.frame_octets_max, circumstances);
         self.take_input(&mut turn, taken)?;
+        if !turn.was_refused {
+            self.land_letters();
+        }
         self.hear_rest(&mut turn)?;
+        self.may_step_queues_of(key);
+        self.connection_mut(key).letters = std::mem::take(&mut self.letters);
         self.check_blocked(&turn)?;
         self.look_at_memory(&turn);
         if turn.appends > TURN_APPENDS_SURE && circumstances.is_paused {
@@ -141,12 +152,18 @@ impl Model {
         self.turns += 1;
         let mut turn = Turn::new(key, said, self.connection(key).frame_octets_max, circumstances);
         turn.more = Some(more);
+        self.letters = std::mem::take(&mut self.connection_mut(key).letters);
+        self.may_step_queues_of(key);
         self.go_on_taking_down(key, more);
+        self.land_letters();
         self.hear_rest(&mut turn)?;
+        self.may_step_queues_of(key);
+        self.land_letters();
         self.check_clock(&turn)?;
         self.look_at_memory(&turn);
         if !more && !circumstances.is_full {
             self.drained(key)?;
+            self.connection_mut(key).drained_millis = circumstances.now_millis;
         }
         Ok(())
     }
@@ -177,7 +194,13 @@ impl Model {
             match decode_frame(taken, octets_max) {
                 Ok(Some((frame, octets))) => {
                     taken = &taken[octets..];
+                    let is_publish = is_publish(&frame);
+                    turn.was_refused = false;
                     self.frame(turn, frame)?;
+                    // What a batch of publishes buries comes after all of it and what stops it.
+                    if !is_publish && !turn.was_refused {
+                        self.land_letters();
+                    }
                 }
                 Ok(None) => return Err(Violation::new("it took a part of a frame")),
                 Err(_) => return self.broken_frame(turn),
@@ -229,6 +252,7 @@ impl Model {
         ensure!(connection.deferred.is_none(), "it never answered: {:?}", connection.deferred);
         for (_, channel) in self.channels.range_mut((key, 0)..=(key, u16::MAX)) {
             channel.shared_limit.ceiling = channel.shared_limit.current;
+            channel.shared_limit.look(turn);
             for consumer in channel.consumers.values() {
                 self.consumers.get_mut(consumer).expect("a channel's consumers are there").heard = 0;
             }
@@ -236,5 +260,14 @@ impl Model {
         self.batch_is_there(key);
         self.forget_lost_consumers(key);
         Ok(())
+    }
+}
+
+/// A publish or a part of one.
+fn is_publish(frame: &Frame<'_>) -> bool {
+    match frame.kind {
+        FrameKind::Method => frame.payload.starts_with(&[0, 60, 0, 40]),
+        FrameKind::Header | FrameKind::Body => true,
+        FrameKind::Heartbeat => false,
     }
 }

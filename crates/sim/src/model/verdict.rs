@@ -116,6 +116,8 @@ impl Model {
     ) -> Checked {
         let key = turn.connection;
         turn.may_have_freed = true;
+        self.land_letters();
+        turn.was_refused = turn.more.is_none();
         let (code, said_ids, scope) = match said {
             Said::Method(on, Method::ChannelClose(close)) if *on == channel => {
                 (close.reply_code, (close.class_id, close.method_id), Scope::Channel)
@@ -139,6 +141,9 @@ impl Model {
                 self.counts.note(Event::ChannelError);
                 self.take_down_channel((key, channel));
                 self.channels.entry((key, channel)).or_default().closing = true;
+                if turn.more.is_some() {
+                    self.land_letters();
+                }
             }
             Scope::Connection => {
                 self.counts.note(Event::ConnectionError);

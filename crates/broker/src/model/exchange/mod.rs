@@ -115,6 +115,9 @@ pub type Version = Arc<AtomicU64>;
 /// How an exchange was declared.
 #[derive(Debug, Clone)]
 pub struct ExchangeDeclaration {
+    /// Never that of another exchange of the broker, of those that were deleted among them. That of a
+    /// predeclared one is the same in every virtual host.
+    pub number: u64,
     /// The type.
     pub kind: ExchangeKind,
     /// Survives a restart.

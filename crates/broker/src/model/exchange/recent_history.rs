@@ -57,10 +57,13 @@ impl History {
         (self.release)(&mut old.into_iter());
     }
 
-    /// Calls `each` with the messages from the oldest on. Their references stay here, so that they
-    /// are there for as long as the call lasts.
-    pub fn for_each(&self, each: impl FnMut(Location)) {
-        self.kept.lock().locations.iter().copied().for_each(each);
+    /// The messages from the oldest on. Their references stay here; `retain` is to count one more
+    /// of each, as long as they are there for certain.
+    pub fn copy(&self, retain: impl FnOnce(&[Location])) -> Vec<Location> {
+        let kept = self.kept.lock();
+        let copy: Vec<_> = kept.locations.iter().copied().collect();
+        retain(&copy);
+        copy
     }
 
     /// Gives all back, and from now on what comes later, because the exchange is gone.
@@ -142,9 +145,10 @@ mod tests {
             history.keep(Location::new(0, n));
         }
         assert_eq!(*released.lock().unwrap(), [0]);
-        let mut kept = Vec::new();
-        history.for_each(|location| kept.push(location.number()));
-        assert_eq!(kept, [1, 2]);
+        let mut retained = Vec::new();
+        let kept = history.copy(|locations| retained.extend_from_slice(locations));
+        assert_eq!(kept.iter().map(|location| location.number()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(retained, kept);
         history.close();
         assert_eq!(*released.lock().unwrap(), [0, 1, 2]);
         history.keep(Location::new(0, 3));

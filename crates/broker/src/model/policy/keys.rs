@@ -2,12 +2,11 @@
 //! mean.
 //!
 //! Keys about replicas, and about where a queue keeps its messages, are checked and mean nothing
-//! on one node, as their arguments do; `consumer-timeout` is read, and whoever takes a policy with
-//! it warns that it changes nothing yet. Invariant: a definition that was taken has no other key
+//! on one node, as their arguments do. Invariant: a definition that was taken has no other key
 //! whose meaning is lost.
 
 use super::{PolicyError, value::PolicyValue};
-use crate::model::{arguments::age_millis, queue::Overflow};
+use crate::model::{arguments::age_millis, queue::Overflow, queue_arguments::SEGMENT_OCTETS_MAX};
 
 /// What policies ask for. Where nothing is asked for, arguments alone decide.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,9 +50,6 @@ const OPERATOR_KEYS: [&str; 8] = [
     "max-length-bytes",
     "message-ttl",
 ];
-
-/// The largest segment of a stream that RabbitMQ takes.
-const SEGMENT_OCTETS_MAX: u64 = 3_000_000_000;
 
 impl PolicyKeys {
     /// Reads a definition, its keys in their order.
@@ -200,7 +196,11 @@ fn overflow(value: &PolicyValue) -> Result<Overflow, PolicyError> {
 
 fn segment(value: &PolicyValue) -> Result<Option<u64>, PolicyError> {
     let octets = number(value, 0, "segment size")?;
-    if octets > Some(SEGMENT_OCTETS_MAX) { Err(wrong(value, "segment size")) } else { Ok(octets) }
+    if octets > Some(SEGMENT_OCTETS_MAX.unsigned_abs()) {
+        Err(wrong(value, "segment size"))
+    } else {
+        Ok(octets)
+    }
 }
 
 fn max_age(value: &PolicyValue) -> Result<u64, PolicyError> {

@@ -1,7 +1,7 @@
 //! How policies and arguments make one setting, key by key and by the type of the queue.
 //!
-//! As RabbitMQ 3.10.8 does it: of numbers the lesser one holds, of other settings the argument,
-//! but for a quorum queue's expiry and overflow and all of a stream's, where the policy goes
+//! As RabbitMQ 3.10.8 does it: of numbers the lesser one holds, of other settings the argument
+//! (dead letters and alternates, where they are read), but for a quorum queue's expiry and overflow and all of a stream's, where the policy goes
 //! first.
 
 use super::PolicyKeys;
@@ -63,24 +63,6 @@ impl PolicyKeys {
         }
     }
 
-    /// `x-dead-letter-exchange` and `dead-letter-exchange`.
-    #[must_use]
-    pub fn dead_letter_exchange_with<'a>(&'a self, argument: Option<&'a str>) -> Option<&'a str> {
-        argument.or(self.dead_letter_exchange.as_deref())
-    }
-
-    /// `x-dead-letter-routing-key` and `dead-letter-routing-key`.
-    #[must_use]
-    pub fn dead_letter_routing_key_with<'a>(&'a self, argument: Option<&'a str>) -> Option<&'a str> {
-        argument.or(self.dead_letter_routing_key.as_deref())
-    }
-
-    /// `alternate-exchange`, both ways.
-    #[must_use]
-    pub fn alternate_exchange_with<'a>(&'a self, argument: Option<&'a str>) -> Option<&'a str> {
-        argument.or(self.alternate_exchange.as_deref())
-    }
-
     /// `x-delivery-limit` and `delivery-limit`.
     #[must_use]
     pub fn delivery_limit_with(&self, argument: Option<u64>) -> Option<u64> {
@@ -91,12 +73,6 @@ impl PolicyKeys {
     #[must_use]
     pub fn max_age_millis_with(&self, argument: Option<u64>) -> Option<u64> {
         self.max_age_millis.or(argument)
-    }
-
-    /// `x-stream-max-segment-size-bytes` and the key without `x-`.
-    #[must_use]
-    pub fn segment_octets_max_with(&self, argument: Option<u64>) -> Option<u64> {
-        self.segment_octets_max.or(argument)
     }
 
     /// `x-consumer-timeout` and `consumer-timeout`.
@@ -124,14 +100,6 @@ mod tests {
         assert_eq!(keys.messages_max_with(Some(3)), Some(3));
         assert_eq!(keys.messages_max_with(Some(9)), Some(5));
         assert_eq!(keys.message_ttl_millis_with(Some(9)), Some(9));
-    }
-
-    #[test]
-    fn of_others_the_argument_holds() {
-        let keys = PolicyKeys { dead_letter_exchange: Some("policy".into()), ..PolicyKeys::default() };
-        assert_eq!(keys.dead_letter_exchange_with(Some("argument")), Some("argument"));
-        assert_eq!(keys.dead_letter_exchange_with(None), Some("policy"));
-        assert_eq!(keys.dead_letter_routing_key_with(None), None);
     }
 
     #[test]

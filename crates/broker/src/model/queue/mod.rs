@@ -2,26 +2,29 @@
 //!
 //! Messages are locations; what a queue must know of one beyond that, whoever steps it looks up.
 //! Invariant: after every step, no message is ready while a consumer of the round could take it,
-//! and no head is past its time.
+//! and no head is past its time, unless the first message is on a page that is being read, or there
+//! were too many for one step; then none is handed out.
 
+mod band;
+mod paging;
+#[cfg(test)]
+mod paging_tests;
 mod ready;
 mod round;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-
 use slab::Slab;
 
 use self::round::Round;
 pub use self::{
-    ready::{Position, Ready},
+    ready::{Drained, Notice, Position, Ready},
     settings::{Overflow, QueueSettings},
 };
 use super::consumer::{ChannelCredit, Consumer, ConsumerSettings};
 use crate::{
-    Location,
+    AwayRun, Location, Ordinal,
     planted::{self, Bug},
 };
 
@@ -54,6 +57,28 @@ pub enum DeathReason {
     DeliveryLimit,
 }
 
+/// A message that goes to its queue's dead-letter exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dead {
+    /// The message.
+    pub location: Location,
+    /// Why.
+    pub reason: DeathReason,
+    /// Where it stood; `None` when the queue did not take it.
+    pub position: Option<Position>,
+}
+
+/// Messages of a batch that a durable queue took: neighbours in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Added {
+    /// The place of the first one in the batch.
+    pub place: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Where the first one stands.
+    pub position: Position,
+}
+
 /// What follows from a step, in buffers of the caller's.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -62,7 +87,11 @@ pub struct Effects {
     /// Messages that left the queue for good.
     pub dropped: Vec<Location>,
     /// Messages that left the queue and go to its dead-letter exchange, in order.
-    pub dead: Vec<(Location, DeathReason)>,
+    pub dead: Vec<Dead>,
+    /// Messages of the batch that a durable queue took.
+    pub added: Vec<Added>,
+    /// Where those stood that left a durable queue in the step for good, dead letters apart.
+    pub gone: Vec<Position>,
     /// Which messages of the batch were refused, by their place in it.
     pub rejected: Vec<usize>,
 }
@@ -76,6 +105,19 @@ pub struct Taken {
     pub position: Position,
     /// Ready messages that are left.
     pub remaining: u64,
+}
+
+/// What `basic.get` finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// The first message.
+    Message(Taken),
+    /// The first message is on a page, which is to be read.
+    Away,
+    /// There are more before it whose time is over than one step takes out.
+    Behind,
+    /// There is none.
+    Empty,
 }
 
 /// What a queue may have to know of its messages, and the time of the step.
@@ -125,16 +167,32 @@ pub struct Queue {
     active: Option<ConsumerSlot>,
     /// Who comes after it: all consumers in order, where there may be only one active.
     succession: Round,
+    /// How many consumers stopped being the active one whose messages are not back yet.
+    successions: u32,
+    /// Whether there may be heads past their time, because there were too many for one step.
+    is_behind: bool,
     had_consumer: bool,
     last_used_millis: u64,
 }
 
+/// Messages that a step takes out of the queue before it leaves heads past their time to the next.
+const STEP_BURIALS_MAX: usize = 1024;
+
 impl Queue {
-    /// An empty queue.
+    /// An empty queue. `is_paged` says that messages may be put on pages.
     #[must_use]
-    pub fn new(settings: QueueSettings, now_millis: u64) -> Self {
-        let ready = Ready::new(settings.priority_max, settings.counts_returns);
+    pub fn new(settings: QueueSettings, now_millis: u64, is_paged: bool) -> Self {
+        let ready = Ready::new(settings.priority_max, settings.counts_returns, is_paged);
         Self { settings, ready, last_used_millis: now_millis, ..Self::default() }
+    }
+
+    /// Gives an empty queue its pages, and the ordinals that the next messages have.
+    pub fn revive(&mut self, kept: &[AwayRun], ends: &[Ordinal]) {
+        self.ready.revive(kept, ends);
+        if self.settings.octets_max.is_some() {
+            self.ready_octets = kept.iter().map(|run| run.body_octets).sum();
+        }
+        self.may_expire = !kept.is_empty();
     }
 
     /// How it treats its messages.
@@ -185,7 +243,8 @@ impl Queue {
     }
 
     fn expires_at(&self) -> Option<u64> {
-        let life = self.settings.expires_millis.filter(|_| self.consumers.is_empty())?;
+        let unused = self.consumers.is_empty() || planted::is(Bug::UsedQueueExpires);
+        let life = self.settings.expires_millis.filter(|_| unused)?;
         Some(self.last_used_millis + life)
     }
 
@@ -210,9 +269,21 @@ impl Queue {
         Some(messages.arrived_millis(location) + life)
     }
 
+    /// Takes heads whose time is over out, and lets consumers have what is behind them.
+    pub fn keep_time(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+        self.go_on(messages, effects);
+    }
+
+    /// Whether heads past their time were too many for one step, so that it takes another one
+    /// before any message is handed out.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Takes heads whose time is over out. Those behind them wait until they are heads, as in
     /// RabbitMQ.
-    pub fn expire(&mut self, messages: &dyn Messages, effects: &mut Effects) {
+    fn expire(&mut self, messages: &dyn Messages, effects: &mut Effects) {
         if !self.keeps_time() {
             return;
         }
@@ -221,20 +292,32 @@ impl Queue {
             while let Some(head) = self.ready.head(band)
                 && self.message_expires_at(head, messages).is_some_and(|at| at <= now)
             {
-                self.ready.pop_head(band);
+                if effects.dead.len() + effects.dropped.len() >= STEP_BURIALS_MAX {
+                    self.is_behind = true;
+                    return;
+                }
+                let position = self.ready.pop_head(band);
                 self.discount_octets(head, messages);
-                self.bury(head, DeathReason::Expired, effects);
+                self.bury(head, position, DeathReason::Expired, effects);
             }
         }
+        self.is_behind = false;
         self.may_expire &= self.ready.len() > 0;
     }
 
     /// The message leaves the queue without having been consumed.
-    fn bury(&self, location: Location, reason: DeathReason, effects: &mut Effects) {
+    fn bury(
+        &self,
+        location: Location,
+        position: Option<Position>,
+        reason: DeathReason,
+        effects: &mut Effects,
+    ) {
         if self.settings.dead_letters {
-            effects.dead.push((location, reason));
+            effects.dead.push(Dead { location, reason, position });
         } else {
             effects.dropped.push(location);
+            effects.gone.extend(position.filter(|_| self.settings.is_durable));
         }
     }
 
@@ -245,7 +328,7 @@ impl Queue {
         if self.settings.overflow.rejects() && self.settings.is_limited() {
             self.enqueue_or_reject(batch, messages, effects);
         } else {
-            self.add(batch, messages);
+            self.add(0, batch, messages, effects);
             self.dispatch(Heads::New, messages, effects);
         }
         // What has no time at all was given its chance above.
@@ -253,13 +336,22 @@ impl Queue {
         self.drop_head(messages, effects);
     }
 
-    fn add(&mut self, batch: &[Location], messages: &dyn Messages) {
+    /// Adds neighbours of the step's batch, the first of which has that place in it.
+    fn add(&mut self, place: usize, batch: &[Location], messages: &dyn Messages, effects: &mut Effects) {
         self.count_octets(batch, messages);
         if !self.ready.has_priorities() {
-            return self.ready.extend(batch);
+            let position = self.ready.extend(batch);
+            return self.note_added(Added { place, count: batch.len(), position }, effects);
         }
-        for &location in batch {
-            self.ready.push(location, messages.priority(location));
+        for (place, &location) in (place..).zip(batch) {
+            let position = self.ready.push(location, messages.priority(location));
+            self.note_added(Added { place, count: 1, position }, effects);
+        }
+    }
+
+    fn note_added(&self, added: Added, effects: &mut Effects) {
+        if self.settings.is_durable {
+            effects.added.push(added);
         }
     }
 
@@ -286,14 +378,14 @@ impl Queue {
                 self.refuse(location, effects);
                 continue;
             }
-            self.add(&[location], messages);
+            self.add(place, &[location], messages, effects);
             self.dispatch(Heads::New, messages, effects);
         }
     }
 
     fn refuse(&self, location: Location, effects: &mut Effects) {
         if self.settings.overflow == Overflow::RejectPublishDlx {
-            self.bury(location, DeathReason::MaxLength, effects);
+            self.bury(location, None, DeathReason::MaxLength, effects);
         } else {
             effects.dropped.push(location);
         }
@@ -307,11 +399,22 @@ impl Queue {
         while self.settings.messages_max.is_some_and(|max| self.ready() > max + spare)
             || self.settings.octets_max.is_some_and(|max| self.ready_octets > max)
         {
-            let Some((location, _)) = self.pop(messages) else { return };
-            self.bury(location, DeathReason::MaxLength, effects);
+            let Some((location, position)) = self.pop(messages) else {
+                // If it is on a page, it goes once that is read.
+                self.ready.is_head_away();
+                return;
+            };
+            if planted::is(Bug::DropHeadWithoutLetter) {
+                effects.dropped.push(location);
+                continue;
+            }
+            self.bury(location, Some(position), DeathReason::MaxLength, effects);
         }
     }
 
+    // The innermost loop of a step: as a call it costs 20 instructions a message more
+    // (`cargo xtask instructions drain`).
+    #[inline(always)]
     fn pop(&mut self, messages: &dyn Messages) -> Option<(Location, Position)> {
         let popped = self.ready.pop()?;
         self.discount_octets(popped.0, messages);
@@ -321,8 +424,10 @@ impl Queue {
     /// Hands ready messages to the consumers of the round, one each in turn, while any of them
     /// has credit. A consumer that is alone is given all that it can take at once.
     fn dispatch(&mut self, heads: Heads, messages: &dyn Messages, effects: &mut Effects) {
-        while let Some(slot) = self.round.front() {
-            let ready = u32::try_from(self.ready()).unwrap_or(u32::MAX);
+        while !self.is_behind
+            && let Some(slot) = self.round.front()
+        {
+            let ready = u32::try_from(self.ready.available()).unwrap_or(u32::MAX);
             if ready == 0 {
                 return;
             }
@@ -353,7 +458,7 @@ impl Queue {
         effects.assigned.reserve(granted as usize);
         let may_expire = heads == Heads::Lived && self.keeps_time();
         let mut count = 0;
-        while count < granted && self.consumers[slot].has_window() {
+        while count < granted && self.consumers[slot].has_window() && !self.is_behind {
             // What the messages before it hid may be past its time and gone.
             let Some((location, position)) = self.pop(messages) else { break };
             let window = self.consumers[slot].hand_over(location.size_kibibytes());
@@ -395,36 +500,44 @@ impl Queue {
         Ok(slot)
     }
 
-    /// Ends a consumer. What it holds stays unacknowledged until it is settled or requeued. Where
-    /// it was the single active one, [`Queue::succeed`] lets the next one follow, once what it
-    /// was handed is back.
-    pub fn remove_consumer(&mut self, slot: ConsumerSlot, now_millis: u64) {
+    /// Ends a consumer. What it holds stays unacknowledged until it is settled or requeued. True
+    /// when it was the single active one: then the next one is chosen, and is handed nothing
+    /// before [`Queue::succeed`] is called, once what the first was handed is back.
+    pub fn remove_consumer(&mut self, slot: ConsumerSlot, now_millis: u64) -> bool {
         self.consumers.remove(slot);
         self.round.remove(slot);
         self.succession.remove(slot);
-        self.active = self.active.filter(|active| *active != slot);
         if self.consumers.is_empty() {
             self.touch(now_millis);
         }
+        let was_active = self.active == Some(slot);
+        if was_active {
+            self.successions += 1;
+            self.active = self.succession.front();
+        }
+        was_active
     }
 
-    /// Lets another consumer become the active one if there is none.
+    /// What an active consumer that is gone was handed is back. The next one may follow.
     pub fn succeed(&mut self, messages: &dyn Messages, effects: &mut Effects) {
-        if self.active.is_none()
-            && let Some(next) = self.succession.front()
-        {
-            self.active = Some(next);
-            self.wake(next, messages, effects);
+        self.successions -= 1;
+        match self.active.filter(|_| !planted::is(Bug::SuccessionForgotten)) {
+            Some(next) => self.wake(next, messages, effects),
+            None => self.go_on(messages, effects),
         }
     }
 
     /// The consumer may have credit again, or is new.
     pub fn wake(&mut self, slot: ConsumerSlot, messages: &dyn Messages, effects: &mut Effects) {
-        let may_be_given = !self.settings.single_active_consumer || self.active == Some(slot);
+        let is_alone = self.settings.single_active_consumer;
+        let may_be_given = !is_alone
+            || self.active == Some(slot) && self.successions == 0
+            || planted::is(Bug::PassiveConsumerServed);
         let consumer = &mut self.consumers[slot];
         if may_be_given && !consumer.in_round {
             consumer.in_round = true;
-            self.round.push(slot, consumer.settings().priority);
+            let ignored = planted::is(Bug::ConsumerPriorityIgnored);
+            self.round.push(slot, if ignored { 0 } else { consumer.settings().priority });
         }
         self.go_on(messages, effects);
     }
@@ -473,8 +586,10 @@ impl Queue {
         let count = u32::try_from(deliveries.len()).expect("fewer than 2^32 deliveries");
         self.forget_unacked(count.into());
         for (position, location) in deliveries {
-            if self.settings.returns_max.is_some_and(|max| position.returns() >= max) {
-                self.bury(location, DeathReason::DeliveryLimit, effects);
+            let spare = u32::from(planted::is(Bug::DeliveryLimitOffByOne));
+            let is_over = |max: u32| position.returns() >= max.saturating_add(spare);
+            if self.settings.returns_max.is_some_and(is_over) {
+                self.bury(location, Some(position), DeathReason::DeliveryLimit, effects);
             } else {
                 self.put_back_one(position, location, true, messages);
             }
@@ -529,23 +644,39 @@ impl Queue {
     }
 
     /// Takes the first message for `basic.get`.
-    pub fn take(&mut self, no_ack: bool, messages: &dyn Messages, effects: &mut Effects) -> Option<Taken> {
-        self.touch(messages.now_millis());
-        self.expire(messages, effects);
-        let (location, position) = self.pop(messages)?;
-        self.delivered += 1;
-        self.unacked += u64::from(!no_ack);
-        // A quorum queue of RabbitMQ's counts them until it is looked at again.
-        if !self.settings.counts_returns {
+    pub fn take(&mut self, no_ack: bool, messages: &dyn Messages, effects: &mut Effects) -> Take {
+        if !planted::is(Bug::ExpiryNotRenewedByGet) {
+            self.touch(messages.now_millis());
+        }
+        if !planted::is(Bug::ExpiredFetched) {
             self.expire(messages, effects);
         }
-        Some(Taken { location, position, remaining: self.ready() })
+        if self.is_behind {
+            return Take::Behind;
+        }
+        let Some((location, position)) = self.pop(messages) else {
+            return if self.ready.is_head_away() { Take::Away } else { Take::Empty };
+        };
+        self.delivered += 1;
+        self.unacked += u64::from(!no_ack);
+        // A quorum queue of RabbitMQ's counts them until it is looked at again, which taking a message
+        // for good is.
+        if no_ack || !self.settings.counts_returns {
+            self.expire(messages, effects);
+        }
+        Take::Message(Taken { location, position, remaining: self.ready() })
     }
 
     /// Takes all ready messages out, for a purge or for good.
-    pub fn drain(&mut self) -> Vec<VecDeque<Location>> {
+    pub fn drain(&mut self) -> Drained {
         self.ready_octets = 0;
         self.ready.drain()
+    }
+
+    /// Where the ready messages stand: from the first to the last of each range.
+    #[must_use]
+    pub fn ready_positions(&self) -> Vec<(Position, Position)> {
+        self.ready.positions()
     }
 
     /// Puts a consumer under a channel's shared prefetch.

@@ -1,17 +1,24 @@
 //! The ready messages of a queue, in the order in which they go out.
 //!
 //! Each priority has a band of its own, the highest first; a queue without priorities has one.
-//! A message gets its *position* when it first leaves, and goes back there when it is requeued.
-//! Invariant: what came back stands before everything of its band that never left.
+//! A message gets its *position* when it first leaves, and goes back there when it is requeued. A long band's messages may be on pages (`band.rs`);
+//! what needs a head that is there stops, and goes on when it was read. Invariant: what came back
+//! stands before everything of its band that never left.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::Location;
+use super::band::{Band, Joined};
+use crate::{
+    AwayRun, Location, Ordinal, Run,
+    planted::{self, Bug},
+};
 
 /// Messages that an empty band keeps room for.
 const IDLE_MESSAGES_MAX: usize = 4096;
+/// Pages read ahead at most of one that is drained faster than they come.
+const AHEAD_PAGES_MAX: usize = 32;
 
 /// Where a message stood in its queue. Lower ones go out first.
 ///
@@ -55,18 +62,50 @@ impl Position {
         if self.0 & RETURNS_MASK == RETURNS_MASK { self } else { Self(self.0 + 1) }
     }
 
+    /// The position of `count` messages behind, in a queue that counts returns or does not.
+    #[must_use]
+    pub const fn plus(self, count: usize, counts_returns: bool) -> Self {
+        let count = count as u64;
+        Self(self.0 + if counts_returns { count << RETURNS_BITS } else { count })
+    }
+
+    /// What of it never changes, as a number that a queue gives to one message only.
+    #[must_use]
+    pub const fn ordinal(self, counts_returns: bool) -> u64 {
+        if counts_returns { self.0 >> RETURNS_BITS } else { self.0 }
+    }
+
     #[allow(clippy::cast_possible_truncation, reason = "eight bits are left")]
     const fn band(self) -> usize {
         (self.0 >> BAND_SHIFT) as usize
     }
 }
 
-/// Messages of one priority that never left.
+/// What a step found out about pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notice {
+    /// A page is to be read.
+    pub wants_page: bool,
+    /// A run can be put away.
+    pub is_sealed: bool,
+}
+
+/// All that was ready, taken out.
 #[derive(Debug, Default)]
-struct Band {
-    fresh: VecDeque<Location>,
-    /// The index of the first one.
-    head: u64,
+pub struct Drained {
+    /// What was in memory.
+    pub locations: Vec<VecDeque<Location>>,
+    /// What was on pages.
+    pub away: Vec<AwayRun>,
+}
+
+impl Drained {
+    /// How many messages there are.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        let here = self.locations.iter().map(|locations| locations.len() as u64).sum::<u64>();
+        here + self.away.iter().map(|run| u64::from(run.messages)).sum::<u64>()
+    }
 }
 
 /// Ready messages.
@@ -76,22 +115,53 @@ pub struct Ready {
     bands: SmallVec<[Band; 1]>,
     returned: BTreeMap<Position, Location>,
     counts_returns: bool,
+    /// Messages that never left, on pages or not.
     fresh_count: usize,
+    /// Whether runs may be put away.
+    is_paged: bool,
+    /// Runs that are away.
+    away_runs: usize,
+    /// Pages to be read before they are asked for.
+    ahead_pages: usize,
+    /// Somebody would have taken a message that is away.
+    has_stalled: bool,
+    notice: Notice,
 }
 
 impl Default for Ready {
     fn default() -> Self {
-        Self::new(0, false)
+        Self::new(0, false, false)
     }
 }
 
 impl Ready {
-    pub(super) fn new(priority_max: u8, counts_returns: bool) -> Self {
+    pub(super) fn new(priority_max: u8, counts_returns: bool, is_paged: bool) -> Self {
         let mut bands = smallvec![Band::default()];
         if !counts_returns {
             bands.resize_with(usize::from(priority_max) + 1, Band::default);
         }
-        Self { bands, returned: BTreeMap::new(), counts_returns, fresh_count: 0 }
+        Self {
+            bands,
+            returned: BTreeMap::new(),
+            counts_returns,
+            fresh_count: 0,
+            is_paged,
+            away_runs: 0,
+            ahead_pages: 1,
+            has_stalled: false,
+            notice: Notice::default(),
+        }
+    }
+
+    /// Gives an empty one its pages, and the ordinals that the next messages have.
+    pub(super) fn revive(&mut self, kept: &[AwayRun], ends: &[Ordinal]) {
+        for end in ends {
+            let band = end.band().min(self.bands.len() - 1);
+            let runs: Vec<_> = kept.iter().filter(|run| run.first.band() == end.band()).copied().collect();
+            self.fresh_count += runs.iter().map(|run| run.messages as usize).sum::<usize>();
+            self.away_runs += runs.len();
+            self.bands[band].revive(runs, end.index());
+        }
     }
 
     /// How many there are.
@@ -104,19 +174,53 @@ impl Ready {
         self.bands.len() > 1
     }
 
-    /// Adds messages of the lowest priority behind the others.
-    pub(super) fn extend(&mut self, batch: &[Location]) {
+    /// Adds messages of the lowest priority behind the others; returns where the first one stands.
+    pub(super) fn extend(&mut self, batch: &[Location]) -> Position {
         let lowest = self.bands.len() - 1;
-        self.bands[lowest].fresh.extend(batch);
-        self.fresh_count += batch.len();
+        let position = self.end(lowest);
+        self.join(lowest, batch);
+        position
     }
 
-    /// Adds a message behind the others of its priority; a higher one than there is counts as the
-    /// highest.
-    pub(super) fn push(&mut self, location: Location, priority: u8) {
-        let lowest = self.bands.len() - 1;
-        self.bands[lowest.saturating_sub(priority.into())].fresh.push_back(location);
-        self.fresh_count += 1;
+    /// Adds a message behind the others of its priority, and returns where it stands; a higher
+    /// priority than there is counts as the highest.
+    pub(super) fn push(&mut self, location: Location, priority: u8) -> Position {
+        let band = (self.bands.len() - 1).saturating_sub(priority.into());
+        let position = self.end(band);
+        self.join(band, &[location]);
+        position
+    }
+
+    #[inline]
+    fn join(&mut self, band: usize, batch: &[Location]) {
+        self.fresh_count += batch.len();
+        if !self.is_paged {
+            self.bands[band].extend(batch);
+        } else if self.bands[band].extend_paged(batch) == Joined::Sealed {
+            self.notice.is_sealed = true;
+        }
+    }
+
+    /// Where the next message of a band will stand.
+    fn end(&self, at: usize) -> Position {
+        self.position_of(at, self.bands[at].end())
+    }
+
+    const fn position_of(&self, band: usize, index: u64) -> Position {
+        Position(if self.counts_returns {
+            index << RETURNS_BITS
+        } else {
+            (band as u64) << BAND_SHIFT | index
+        })
+    }
+
+    /// Where the messages stand: from the first to the last of each range, in which there may be
+    /// gaps.
+    pub(super) fn positions(&self) -> Vec<(Position, Position)> {
+        let fresh = self.bands.iter().enumerate().filter(|(_, band)| !band.is_empty());
+        let fresh =
+            fresh.map(|(at, band)| (self.position_of(at, band.head()), self.position_of(at, band.end() - 1)));
+        fresh.chain(self.returned.keys().map(|position| (*position, *position))).collect()
     }
 
     /// Puts a message back where it stood. `has_left` says that somebody was given it.
@@ -128,7 +232,7 @@ impl Ready {
     }
 
     /// Takes the first message.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<(Location, Position)> {
         if self.returned.is_empty() && self.bands.len() == 1 {
             return self.pop_fresh(0);
@@ -139,7 +243,10 @@ impl Ready {
     fn pop_in_order(&mut self) -> Option<(Location, Position)> {
         let band = self.first_fresh_band();
         if let Some(entry) = self.returned.first_entry()
-            && band.is_none_or(|band| self.counts_returns || entry.key().band() <= band)
+            && band.is_none_or(|band| {
+                let any = self.counts_returns || planted::is(Bug::ReturnedBeforePriority);
+                any || entry.key().band() <= band
+            })
         {
             let (position, location) = entry.remove_entry();
             return Some((location, position));
@@ -148,19 +255,49 @@ impl Ready {
     }
 
     fn first_fresh_band(&self) -> Option<usize> {
-        self.bands.iter().position(|band| !band.fresh.is_empty())
+        self.bands.iter().position(|band| !band.is_empty())
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop_fresh(&mut self, at: usize) -> Option<(Location, Position)> {
         let band = &mut self.bands[at];
-        let location = band.fresh.pop_front()?;
-        let index = band.head;
-        band.head += 1;
+        let (location, index) = band.pop()?;
+        if band.has_run_out() {
+            self.next_run(at);
+        }
         self.fresh_count -= 1;
-        let position =
-            if self.counts_returns { index << RETURNS_BITS } else { (at as u64) << BAND_SHIFT | index };
-        Some((location, Position(position)))
+        Some((location, self.position_of(at, index)))
+    }
+
+    #[cold]
+    fn next_run(&mut self, at: usize) {
+        self.bands[at].promote();
+        self.notice.wants_page |= self.next_away().is_some();
+    }
+
+    /// How many messages can be taken one after the other before a page has to be read, at least
+    /// one unless the first is away.
+    #[inline]
+    pub(super) fn available(&mut self) -> usize {
+        if self.away_runs == 0 { self.len() } else { self.available_here() }
+    }
+
+    #[cold]
+    fn available_here(&mut self) -> usize {
+        let here = self.returned.len() + self.bands.iter().map(Band::fresh_len).sum::<usize>();
+        if self.is_head_away() { 0 } else { here }
+    }
+
+    /// Whether there are messages and the first one is on a page. Who asks wants to take it.
+    pub(super) fn is_head_away(&mut self) -> bool {
+        let Some(band) = self.first_fresh_band() else { return false };
+        let comes_back = |(position, _): (&Position, _)| self.counts_returns || position.band() <= band;
+        if !self.bands[band].is_head_away() || self.returned.first_key_value().is_some_and(comes_back) {
+            return false;
+        }
+        self.has_stalled = true;
+        self.notice.wants_page = true;
+        true
     }
 
     /// The first message of each priority.
@@ -175,7 +312,7 @@ impl Ready {
     /// The first message of a band.
     pub(super) fn head(&self, band: usize) -> Option<Location> {
         let returned = self.returned_of(band).map(|(_, location)| *location);
-        returned.or_else(|| self.bands[band].fresh.front().copied())
+        returned.or_else(|| self.bands[band].front())
     }
 
     fn returned_of(&self, band: usize) -> Option<(&Position, &Location)> {
@@ -186,32 +323,94 @@ impl Ready {
         self.returned.range(first..).next().filter(|(position, _)| position.band() == band)
     }
 
-    /// Takes the first message of a band.
-    pub(super) fn pop_head(&mut self, band: usize) -> Option<Location> {
+    /// Takes the first message of a band, and returns where it stood.
+    pub(super) fn pop_head(&mut self, band: usize) -> Option<Position> {
         if let Some((&position, _)) = self.returned_of(band) {
-            return self.returned.remove(&position);
+            return self.returned.remove(&position).map(|_| position);
         }
-        self.pop_fresh(band).map(|(location, _)| location)
+        self.pop_fresh(band).map(|(_, position)| position)
     }
 
     /// Takes all of them out.
-    pub(super) fn drain(&mut self) -> Vec<VecDeque<Location>> {
-        let mut drained = vec![std::mem::take(&mut self.returned).into_values().collect()];
+    pub(super) fn drain(&mut self) -> Drained {
+        let mut drained = Drained::default();
+        drained.locations.push(std::mem::take(&mut self.returned).into_values().collect());
         for band in &mut self.bands {
-            band.head += band.fresh.len() as u64;
-            drained.push(std::mem::take(&mut band.fresh));
+            band.drain(&mut drained.locations, &mut drained.away);
         }
-        self.fresh_count = 0;
+        (self.fresh_count, self.away_runs, self.ahead_pages) = (0, 0, 1);
         drained
     }
 
     /// A queue that was long keeps no more room than it needs.
     pub(super) fn give_back_room(&mut self) {
-        for Band { fresh, .. } in &mut self.bands {
-            if fresh.capacity() > IDLE_MESSAGES_MAX && fresh.len() < fresh.capacity() / 8 {
-                fresh.shrink_to((fresh.len() * 2).max(IDLE_MESSAGES_MAX));
-            }
+        for band in &mut self.bands {
+            band.give_back_room(IDLE_MESSAGES_MAX);
         }
+    }
+}
+
+impl Ready {
+    /// What steps found out about pages since the last call.
+    #[inline]
+    pub(super) fn take_notice(&mut self) -> Option<Notice> {
+        if self.notice == Notice::default() {
+            return None;
+        }
+        Some(std::mem::take(&mut self.notice))
+    }
+
+    /// The page to be read next, if one is.
+    pub(super) fn next_away(&self) -> Option<AwayRun> {
+        if self.away_runs == 0 {
+            return None;
+        }
+        let heads = self.bands.iter().find(|band| band.is_head_away());
+        let ahead = self.ahead_pages;
+        let head = heads.and_then(|band| band.next_away(1));
+        head.or_else(|| self.bands.iter().find_map(|band| band.next_away(ahead)))
+    }
+
+    /// The newest runs that can be put away, the newest last.
+    pub(super) fn newest_sealed(&self, runs_max: usize) -> Vec<Run> {
+        // What goes out last is put away first.
+        let mut bands = self.bands.iter().enumerate().rev();
+        let sealed = bands.find_map(|(at, band)| {
+            let runs = band.newest_sealed(at, runs_max);
+            (!runs.is_empty()).then_some(runs)
+        });
+        sealed.unwrap_or_default()
+    }
+
+    /// Puts a page in the place of a run, and returns the run's messages; `None` when they were
+    /// taken meanwhile.
+    pub(super) fn put_away(&mut self, away: AwayRun) -> Option<VecDeque<Location>> {
+        let locations = self.bands[away.first.band()].put_away(away)?;
+        self.away_runs += 1;
+        Some(locations)
+    }
+
+    /// A run cannot be put on a page.
+    pub(super) fn keep_here(&mut self, first: Ordinal) {
+        self.bands[first.band()].keep_here(first);
+    }
+
+    /// Puts what was on a page in the place where it stood, with fewer messages if some are gone;
+    /// false, with the runs untouched, when it is not awaited any more.
+    pub(super) fn supply(&mut self, away: &AwayRun, runs: &mut Vec<Run>) -> bool {
+        let messages = runs.iter().map(|run| run.locations.len()).sum::<usize>();
+        if !self.bands[away.first.band()].supply(away, runs) {
+            return false;
+        }
+        self.fresh_count = self.fresh_count - away.messages as usize + messages;
+        self.away_runs -= 1;
+        if std::mem::take(&mut self.has_stalled) {
+            self.ahead_pages = (self.ahead_pages * 2).min(AHEAD_PAGES_MAX);
+        }
+        if self.away_runs == 0 {
+            self.ahead_pages = 1;
+        }
+        true
     }
 }
 
@@ -229,7 +428,7 @@ mod tests {
 
     #[test]
     fn higher_priorities_go_first_and_each_keeps_its_order() {
-        let mut ready = Ready::new(3, false);
+        let mut ready = Ready::new(3, false, false);
         for (number, priority) in [0, 2, 9, 3, 2].into_iter().enumerate() {
             ready.push(location(number), priority);
         }
@@ -238,7 +437,7 @@ mod tests {
 
     #[test]
     fn what_comes_back_stands_before_the_others_of_its_priority_only() {
-        let mut ready = Ready::new(1, false);
+        let mut ready = Ready::new(1, false, false);
         ready.push(location(0), 0);
         ready.push(location(1), 0);
         let (first, position) = ready.pop().unwrap();
@@ -250,7 +449,7 @@ mod tests {
 
     #[test]
     fn returns_are_counted_up_to_a_bound_and_do_not_change_the_order() {
-        let mut ready = Ready::new(0, true);
+        let mut ready = Ready::new(0, true, false);
         ready.extend(&[location(0), location(1)]);
         let (_, mut position) = ready.pop().unwrap();
         assert_eq!(position.returns(), 0);

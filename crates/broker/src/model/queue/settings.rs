@@ -41,6 +41,8 @@ pub struct QueueSettings {
     pub counts_returns: bool,
     /// Whether messages that leave the queue unconsumed go anywhere.
     pub dead_letters: bool,
+    /// Whether it is told what enters and what leaves the queue, because that is to last.
+    pub is_durable: bool,
 }
 
 impl QueueSettings {

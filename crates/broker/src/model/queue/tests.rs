@@ -47,7 +47,7 @@ struct Check {
 
 impl Check {
     fn new(settings: QueueSettings) -> Self {
-        Self { queue: Queue::new(settings, 0), effects: Effects::default(), next: 0 }
+        Self { queue: Queue::new(settings, 0, false), effects: Effects::default(), next: 0 }
     }
 
     fn publish(&mut self, count: usize) -> &mut Self {
@@ -64,7 +64,10 @@ impl Check {
     }
 
     fn take(&mut self) -> Taken {
-        self.queue.take(false, TEN, &mut self.effects).unwrap()
+        match self.queue.take(false, TEN, &mut self.effects) {
+            Take::Message(taken) => taken,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn requeue(&mut self, taken: &[Taken]) {
@@ -74,7 +77,7 @@ impl Check {
 
     /// The numbers of the messages that were buried since the last call, and why.
     fn dead(&mut self) -> Vec<(usize, DeathReason)> {
-        self.effects.dead.drain(..).map(|(location, reason)| (location.chunk(), reason)).collect()
+        self.effects.dead.drain(..).map(|dead| (dead.location.chunk(), dead.reason)).collect()
     }
 
     /// The numbers of the messages that went to consumers since the last call.
@@ -183,9 +186,9 @@ fn heads_past_their_time_leave_and_others_wait_behind_them() {
     let mut check = Check::new(settings);
     check.queue.enqueue(&[location(0), location(1).expiring(true)], TEN, &mut check.effects);
     assert_eq!(check.queue.next_deadline_millis(TEN), Some(10));
-    check.queue.expire(&Ten { now_millis: 9 }, &mut check.effects);
+    check.queue.keep_time(&Ten { now_millis: 9 }, &mut check.effects);
     assert_eq!((check.dead(), check.queue.ready()), (vec![], 2));
-    check.queue.expire(&Ten { now_millis: 10 }, &mut check.effects);
+    check.queue.keep_time(&Ten { now_millis: 10 }, &mut check.effects);
     assert_eq!(check.dead(), [(0, DeathReason::Expired), (1, DeathReason::Expired)]);
     assert_eq!(check.queue.next_deadline_millis(TEN), None);
 }
@@ -302,6 +305,87 @@ fn what_comes_to_stand_first_past_its_time_is_not_handed_out() {
 #[test]
 fn what_comes_to_stand_first_past_its_time_does_not_count_as_left() {
     let mut check = with_a_short_life_behind();
-    let taken = check.queue.take(true, &Ten { now_millis: 5 }, &mut check.effects).unwrap();
-    assert_eq!((taken.location.chunk(), taken.remaining), (0, 1));
+    let taken = check.queue.take(true, &Ten { now_millis: 5 }, &mut check.effects);
+    assert!(
+        matches!(taken, Take::Message(Taken { location, remaining: 1, .. }) if location == self::location(0))
+    );
+}
+
+#[test]
+fn a_step_takes_so_many_out_and_hands_nothing_out_until_the_rest_is() {
+    const PAST: usize = 2 * STEP_BURIALS_MAX + 1;
+    let now = &Ten { now_millis: 10 };
+    let settings = QueueSettings { message_ttl_millis: Some(10), ..with_dead_letters() };
+    let mut check = Check::new(settings);
+    check.publish(PAST);
+    let slot = check.queue.add_consumer(prefetch(0)).unwrap();
+    check.queue.wake(slot, now, &mut check.effects);
+    for left in [PAST - STEP_BURIALS_MAX, 1] {
+        assert_eq!(check.queue.take(true, now, &mut check.effects), Take::Behind);
+        assert_eq!((check.dead().len(), check.queue.ready()), (STEP_BURIALS_MAX, left as u64));
+        assert!(check.queue.is_behind());
+        assert!(check.queue.next_deadline_millis(now).is_some_and(|at| at <= now.now_millis));
+        check.queue.keep_time(now, &mut check.effects);
+    }
+    assert_eq!((check.queue.ready(), check.queue.is_behind(), check.delivered()), (0, false, vec![]));
+}
+
+#[test]
+fn consumers_get_what_is_behind_many_that_are_past_their_time() {
+    let now = &Ten { now_millis: 5 };
+    let mut check = Check::new(QueueSettings::default());
+    let short: Vec<_> = (0..=STEP_BURIALS_MAX).map(|n| location(n).expiring(true)).collect();
+    check.queue.enqueue(&short, TEN, &mut check.effects);
+    check.queue.enqueue(&[location(7)], TEN, &mut check.effects);
+    let slot = check.queue.add_consumer(prefetch(0)).unwrap();
+    check.queue.wake(slot, now, &mut check.effects);
+    assert_eq!((check.dropped().len(), check.delivered()), (STEP_BURIALS_MAX, vec![]));
+    check.queue.keep_time(now, &mut check.effects);
+    assert_eq!((check.dropped(), check.delivered()), (vec![STEP_BURIALS_MAX], vec![(slot, 7)]));
+}
+
+#[test]
+fn nobody_overtakes_the_next_active_consumer() {
+    let settings = QueueSettings { single_active_consumer: true, ..QueueSettings::default() };
+    let mut check = Check::new(settings);
+    let first = check.consume(prefetch(1));
+    let second = check.consume(prefetch(0));
+    check.publish(2);
+    assert_eq!(check.delivered(), [(first, 0)]);
+    assert!(check.queue.remove_consumer(first, 0));
+    let newcomer = check.consume(ConsumerSettings { priority: 9, ..prefetch(0) });
+    check.publish(1);
+    assert!(!check.queue.remove_consumer(newcomer, 0));
+    assert_eq!(check.delivered(), []);
+    check.queue.requeue([(Position::default(), location(0))].into_iter(), None, TEN, &mut check.effects);
+    check.queue.succeed(TEN, &mut check.effects);
+    assert_eq!(check.delivered(), [(second, 0), (second, 1), (second, 2)]);
+}
+
+#[test]
+fn one_who_comes_while_the_last_goes_is_active_once_what_that_one_had_is_back() {
+    let settings = QueueSettings { single_active_consumer: true, ..QueueSettings::default() };
+    let mut check = Check::new(settings);
+    let first = check.consume(prefetch(1));
+    check.publish(2);
+    assert_eq!(check.delivered(), [(first, 0)]);
+    assert!(check.queue.remove_consumer(first, 0));
+    let newcomer = check.consume(prefetch(0));
+    assert_eq!(check.delivered(), []);
+    check.queue.requeue([(Position::default(), location(0))].into_iter(), None, TEN, &mut check.effects);
+    check.queue.succeed(TEN, &mut check.effects);
+    assert_eq!(check.delivered(), [(newcomer, 0), (newcomer, 1)]);
+}
+
+#[test]
+fn a_quorum_queue_counts_what_is_past_its_time_behind_one_that_may_come_back() {
+    for (no_ack, remaining) in [(false, 1), (true, 0)] {
+        let mut check = Check::new(QueueSettings { counts_returns: true, ..QueueSettings::default() });
+        check.queue.enqueue(&[location(0), location(1).expiring(true)], TEN, &mut check.effects);
+        let taken = check.queue.take(no_ack, &Ten { now_millis: 5 }, &mut check.effects);
+        let Take::Message(taken) = taken else { panic!("{taken:?}") };
+        assert_eq!(taken.remaining, remaining);
+        check.queue.keep_time(&Ten { now_millis: 5 }, &mut check.effects);
+        assert_eq!(check.queue.ready(), 0);
+    }
 }

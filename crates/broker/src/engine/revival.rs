@@ -1,0 +1,320 @@
+//! Reviving an engine: what a recovery found is declared again, and queues have their messages.
+//!
+//! Messages stay on their pages until they are wanted, so a long queue is there as soon as a short
+//! one. Invariant: nothing that is revived is written to the journal, which has it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
+
+use leveret_wire::{ShortStr, method::queue};
+
+use super::{
+    Engine,
+    declare::{self, BindingRequest, exchange_kind},
+    definition_entry::{BindingEntry, DefinitionEntry, DestinationNumber, ExchangeEntry, QueueEntry},
+    durability::DurableQueue,
+    queue_cell::{QueueCell, Scratch},
+    queues::queue_declaration,
+};
+use crate::{
+    Location, Now, Ordinal, Refusal,
+    definitions::{Definitions, VhostDefinition},
+    model::{
+        arguments::Owner,
+        binding::Destination,
+        exchange::{ExchangeDeclaration, ExchangeSettings},
+        queue_arguments::QueueType,
+        topology::{ExchangeId, QueueId},
+    },
+    planted::{self, Bug},
+    store::{
+        Disk,
+        journal::QueueNumber,
+        kept::kept_name,
+        page,
+        recovery::{self, Damage, Recovered},
+        snapshot::QueueState,
+    },
+};
+
+/// A data folder that was brought into order, for an engine to go on with.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) recovered: Recovered,
+}
+
+impl Store {
+    /// Recovers what is in the folder.
+    ///
+    /// # Errors
+    /// What the disk says, and [`io::ErrorKind::InvalidData`] for files of a newer version.
+    pub fn open(disk: Arc<dyn Disk>) -> io::Result<Self> {
+        let recovered = recovery::recover(&*disk, &known_queues)?;
+        Ok(Self { disk, recovered })
+    }
+
+    /// What was wrong with it.
+    #[must_use]
+    pub const fn damage(&self) -> &Damage {
+        &self.recovered.damage
+    }
+
+    /// What a driver had kept by [`Engine::keep_access`].
+    #[must_use]
+    pub fn access(&self) -> Option<&[u8]> {
+        self.entries().find_map(|entry| match entry {
+            DefinitionEntry::Access(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// A name for people of the queue of that number, as far as it is known.
+    #[must_use]
+    pub fn queue_name(&self, number: QueueNumber) -> Option<(String, String)> {
+        self.entries().find_map(|entry| match entry {
+            DefinitionEntry::Queue(queue) if queue.number == number.0 => {
+                Some((queue.name.to_owned(), queue.vhost.to_owned()))
+            }
+            _ => None,
+        })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = DefinitionEntry<'_>> {
+        entries(&self.recovered.snapshot.definitions)
+    }
+
+    /// Virtual hosts that something is in are there, whatever else is defined.
+    pub(super) fn add_vhosts(&self, definitions: &mut Definitions) {
+        for vhost in self.entries().filter_map(|entry| vhost_of(&entry)) {
+            if !definitions.vhosts.iter().any(|known| *known.name == *vhost) {
+                tracing::warn!(
+                    vhost,
+                    "a virtual host is not defined any more and has something in it; it stays"
+                );
+                definitions.vhosts.push(VhostDefinition::new(vhost));
+            }
+        }
+    }
+
+    /// The highest number that something was given.
+    pub(super) fn last_number(&self) -> u64 {
+        let numbers = self.entries().filter_map(|entry| match entry {
+            DefinitionEntry::Exchange(exchange) => Some(exchange.number),
+            DefinitionEntry::Queue(queue) => Some(queue.number),
+            DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) => None,
+        });
+        numbers.max().unwrap_or(0).max(self.recovered.snapshot.last_number)
+    }
+}
+
+fn entries(definitions: &BTreeMap<Vec<u8>, Vec<u8>>) -> impl Iterator<Item = DefinitionEntry<'_>> {
+    definitions.iter().filter_map(|(key, value)| DefinitionEntry::read(key, value))
+}
+
+fn known_queues(definitions: &BTreeMap<Vec<u8>, Vec<u8>>) -> BTreeSet<QueueNumber> {
+    let queues = entries(definitions).filter_map(|entry| match entry {
+        DefinitionEntry::Queue(queue) => Some(QueueNumber(queue.number)),
+        _ => None,
+    });
+    queues.collect()
+}
+
+fn vhost_of<'a>(entry: &DefinitionEntry<'a>) -> Option<&'a str> {
+    match entry {
+        DefinitionEntry::Exchange(exchange) => Some(exchange.vhost),
+        DefinitionEntry::Queue(queue) => Some(queue.vhost),
+        DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) => None,
+    }
+}
+
+/// Where revived things stand in their virtual hosts, by their numbers.
+#[derive(Default)]
+struct Places {
+    exchanges: BTreeMap<u64, ExchangeId>,
+    queues: BTreeMap<u64, QueueId>,
+}
+
+impl Engine {
+    /// Keeps a text for the driver: its users, virtual hosts, permissions and policies.
+    pub fn keep_access(&self, text: &[u8]) {
+        if let Some(durability) = &self.durability {
+            let entry = DefinitionEntry::Access(text);
+            durability.put_if_new(entry.key(), entry.value());
+        }
+    }
+
+    /// Declares what the store has.
+    pub(super) fn revive(self: &Arc<Self>, store: &Store, now: Now) -> io::Result<()> {
+        let mut places = Places::default();
+        self.open_kept_files(store)?;
+        for entry in store.entries() {
+            let revived = match &entry {
+                DefinitionEntry::Exchange(exchange) => self.revive_exchange(exchange, &mut places),
+                DefinitionEntry::Queue(queue) => {
+                    let number = QueueNumber(queue.number);
+                    let none = QueueState::default();
+                    let state = store.recovered.snapshot.queues.get(&number).unwrap_or(&none);
+                    self.revive_queue(queue, state, &mut places, now)
+                }
+                DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) => Ok(()),
+            };
+            if let Err(refusal) = revived {
+                tracing::error!(?entry, "what was kept cannot be declared any more: {refusal}");
+            }
+        }
+        // Bindings come after what they bind, whatever their keys.
+        for entry in store.entries() {
+            if let DefinitionEntry::Binding(binding) = &entry {
+                self.revive_binding(binding, &places);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_kept_files(&self, store: &Store) -> io::Result<()> {
+        let states = store.recovered.snapshot.queues.values();
+        let files: BTreeSet<u32> = states.flat_map(|state| &state.kept).map(|run| run.page.file).collect();
+        for number in files {
+            match self.paging.files.open_kept(&*store.disk, number) {
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
+                {
+                    // Each queue says what it has lost once it wants it.
+                    tracing::error!(file = kept_name(number), %error, "a file of pages cannot be read");
+                }
+                opened => opened?,
+            }
+        }
+        Ok(())
+    }
+
+    fn revive_exchange(
+        self: &Arc<Self>,
+        entry: &ExchangeEntry<'_>,
+        places: &mut Places,
+    ) -> Result<(), Refusal> {
+        let Some(vhost) = self.vhost(entry.vhost) else { return Ok(()) };
+        let kind = exchange_kind(ShortStr::truncated(entry.kind))?;
+        let owner = Owner { object: "exchange", name: entry.name, vhost: entry.vhost };
+        let declaration = ExchangeDeclaration {
+            number: entry.number,
+            kind,
+            durable: true,
+            auto_delete: entry.auto_delete,
+            internal: entry.internal,
+            arguments: entry.arguments.clone(),
+            settings: ExchangeSettings::parse(kind, entry.arguments.as_table(), owner)?
+                .under(&vhost.policies.of_exchange(entry.name)),
+        };
+        let mut topology = vhost.topology.write();
+        let id = declare::add_exchange(self, &vhost, &mut topology, entry.name, declaration);
+        places.exchanges.insert(entry.number, id);
+        Ok(())
+    }
+
+    fn revive_queue(
+        &self,
+        entry: &QueueEntry<'_>,
+        state: &QueueState,
+        places: &mut Places,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let Some(vhost) = self.vhost(entry.vhost) else { return Ok(()) };
+        let owner = Owner { object: "queue", name: entry.name, vhost: entry.vhost };
+        let declare = queue::Declare {
+            queue: ShortStr::truncated(entry.name),
+            durable: true,
+            auto_delete: entry.auto_delete,
+            arguments: entry.arguments.as_table(),
+            ..queue::Declare::default()
+        };
+        let declaration = queue_declaration(&declare, None, &vhost.policies, owner)?;
+        let (number, link) = (QueueNumber(entry.number), Arc::downgrade(&vhost));
+        let ends = ends(state);
+        let durable = Arc::new(DurableQueue::new(state.clone()));
+        let cell = QueueCell::revived(number.0, entry.name, link, declaration, now, durable);
+        cell.revive(&state.kept, &ends);
+        if let (Some(durability), Some(durable)) = (&self.durability, &cell.durable) {
+            durability.add_queue(number, durable);
+        }
+        let id = vhost.topology.write().add_queue(entry.name, Arc::clone(&cell));
+        cell.place(id);
+        places.queues.insert(entry.number, id);
+        let mut scratch = Scratch::default();
+        scratch.now = now;
+        if cell.queue_type() == QueueType::Stream {
+            self.read_stream(&cell, state);
+        }
+        cell.step(self, &mut scratch, |_, _, _| ());
+        Ok(())
+    }
+
+    /// A stream has all its messages in memory.
+    fn read_stream(&self, cell: &QueueCell, state: &QueueState) {
+        let mut entries: Vec<(u64, Location)> = Vec::new();
+        for run in &state.kept {
+            let page =
+                self.paging.files.read(run.page).map_err(|error| error.to_string()).and_then(|octets| {
+                    let entries =
+                        page::entries(&octets, cell.serial, run).map_err(|damage| damage.to_string())?;
+                    Ok((octets, entries))
+                });
+            match page {
+                Ok((octets, found)) => {
+                    let lengths: Vec<_> =
+                        found.iter().map(|entry| page::record_octets(&octets, entry)).collect();
+                    let first = self.log.append_page(octets, found.iter().map(|entry| entry.offset));
+                    entries.extend(found.iter().enumerate().map(|(nth, entry)| {
+                        (entry.ordinal.0, first.plus(nth).of_octets(lengths[nth]).expiring(entry.expires))
+                    }));
+                }
+                Err(problem) => {
+                    let messages = run.messages;
+                    tracing::error!(stream = &*cell.name, messages, "messages are lost: {problem}");
+                }
+            }
+        }
+        cell.revive_stream(&entries);
+    }
+
+    fn revive_binding(&self, entry: &BindingEntry<'_>, places: &Places) {
+        if planted::is(Bug::BindingNotRevived) {
+            return;
+        }
+        let Some(vhost) = self.vhost(entry.vhost) else { return };
+        let mut topology = vhost.topology.write();
+        let predeclared = |number: u64| topology.predeclared(number);
+        let exchange = |number: u64| places.exchanges.get(&number).copied().or_else(|| predeclared(number));
+        let destination = match entry.destination {
+            DestinationNumber::Queue(number) => places.queues.get(&number).copied().map(Destination::Queue),
+            DestinationNumber::Exchange(number) => exchange(number).map(Destination::Exchange),
+        };
+        // One whose end was deleted is left over, and goes with the next snapshot.
+        let (Some(source), Some(destination)) = (exchange(entry.source), destination) else {
+            if let Some(durability) = &self.durability {
+                durability.remove(&DefinitionEntry::Binding(entry.clone()).key());
+            }
+            return;
+        };
+        let (routing_key, arguments) = (entry.routing_key, entry.arguments.as_table());
+        let request = BindingRequest { source, destination, routing_key, arguments };
+        topology.bind(request.binding());
+    }
+}
+
+/// The ordinals that the next messages of a queue have, one for each band that had any.
+fn ends(state: &QueueState) -> Vec<Ordinal> {
+    let mut ends: BTreeMap<usize, Ordinal> = BTreeMap::new();
+    let lasts = state.gone.iter().map(|range| range.last).chain(state.kept.iter().map(|run| run.last.0));
+    for last in lasts {
+        let next =
+            Ordinal(if planted::is(Bug::OrdinalsUsedAgain) { last.saturating_sub(1) } else { last + 1 });
+        let end = ends.entry(Ordinal(last).band()).or_insert(next);
+        *end = next.max(*end);
+    }
+    ends.into_values().collect()
+}

@@ -1,0 +1,164 @@
+//! Retiring a segment of the journal: what still lives in it is written to pages, grouped by queue.
+//!
+//! Reads files and writes files, and asks about each message whether it lives; the engine that wrote
+//! them may run or not. Most segments hold nothing that lives. Invariant: once a retirement is done,
+//! every message of the segment that lives is on a page that lasts, or was told to be lost.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use super::{
+    disk::Disk,
+    journal::{
+        Operation, Position, QueueNumber,
+        reader::{Found, SegmentReader},
+        segment::segment_name,
+        writer::SegmentSpan,
+    },
+    kept::{KeptMessage, KeptPage, KeptWriter},
+    record::Record,
+};
+use crate::Ordinal;
+
+/// A message that lives.
+#[derive(Debug, Clone, Copy)]
+struct Living {
+    queue: QueueNumber,
+    ordinal: Ordinal,
+    batch: Position,
+    place: u32,
+    /// Where its record stands among those that were read.
+    start: usize,
+    octets: usize,
+}
+
+/// Messages of a queue that are lost, because what they stood in is damaged.
+pub type Losses = BTreeMap<QueueNumber, u64>;
+
+/// What became of a segment.
+#[derive(Debug, Default)]
+pub struct Retired {
+    /// Pages with what lived in it.
+    pub pages: Vec<KeptPage>,
+    /// What was lost.
+    pub losses: Losses,
+}
+
+/// A segment of the journal that is retired.
+pub struct Retirement<'a> {
+    /// Where it is, and where pages are written.
+    pub disk: &'a dyn Disk,
+    /// All segments that are there, in order: batches may stand in earlier ones.
+    pub segments: &'a [SegmentSpan],
+    /// Whether a message lives.
+    pub is_live: &'a dyn Fn(QueueNumber, Ordinal) -> bool,
+    /// Whether a message that lives may have been delivered before.
+    pub redelivered: &'a dyn Fn(QueueNumber, Ordinal) -> bool,
+    /// Up to there somebody may have been told that messages are kept: only what stood before is lost
+    /// when it is damaged.
+    pub synced: Position,
+}
+
+impl Retirement<'_> {
+    /// Retires the segment, to a file of pages of that number if anything in it lives.
+    ///
+    /// # Errors
+    /// What the disk says; then nothing has changed but for a file that nobody knows of.
+    pub fn run(&self, segment: SegmentSpan, file_number: u32) -> io::Result<Retired> {
+        let mut reader = self.open(segment)?;
+        let mut living = self.living(&mut reader)?;
+        let mut retired = Retired::default();
+        if living.is_empty() {
+            return Ok(retired);
+        }
+        let records = self.read_records(&mut living, &mut reader)?;
+        living.retain(|message| {
+            let is_read = message.octets > 0;
+            let is_lost = !is_read && message.batch < self.synced;
+            *retired.losses.entry(message.queue).or_default() += u64::from(is_lost);
+            is_read
+        });
+        retired.losses.retain(|_, messages| *messages > 0);
+        living.sort_by_key(|message| (message.queue, message.ordinal));
+        if !living.is_empty() {
+            retired.pages = self.write(&living, &records, file_number)?;
+        }
+        Ok(retired)
+    }
+
+    fn open(&self, segment: SegmentSpan) -> io::Result<SegmentReader> {
+        let file = self.disk.open(&segment_name(segment.number))?;
+        let mut reader = SegmentReader::at(Arc::clone(&file), segment.first)?;
+        reader.cut(segment.end);
+        Ok(reader)
+    }
+
+    fn living(&self, reader: &mut SegmentReader) -> io::Result<Vec<Living>> {
+        let mut living = Vec::new();
+        while let Some(found) = reader.next(Position(u64::MAX))? {
+            let Found::Operation { operation: Operation::Enqueue { queue, batch, runs }, .. } = found else {
+                continue;
+            };
+            for run in runs.iter() {
+                for (place, ordinal) in (run.place..run.place + run.count).zip(run.ordinal..) {
+                    let ordinal = Ordinal(ordinal);
+                    if (self.is_live)(queue, ordinal) {
+                        living.push(Living { queue, ordinal, batch, place, start: 0, octets: 0 });
+                    }
+                }
+            }
+        }
+        Ok(living)
+    }
+
+    /// Reads the records of all that live, each once whatever the number of its queues.
+    fn read_records(&self, living: &mut [Living], reader: &mut SegmentReader) -> io::Result<Vec<u8>> {
+        living.sort_by_key(|message| (message.batch, message.place));
+        let mut records = Vec::new();
+        for messages in living.chunk_by_mut(|one, other| one.batch == other.batch) {
+            let at = messages[0].batch;
+            if at >= reader.first() {
+                take_records(messages, reader.batch(at)?, &mut records);
+            } else if let Some(segment) =
+                self.segments.iter().find(|earlier| earlier.first <= at && at < earlier.end)
+            {
+                take_records(messages, self.open(*segment)?.batch(at)?, &mut records);
+            }
+        }
+        Ok(records)
+    }
+
+    fn write(&self, living: &[Living], records: &[u8], file_number: u32) -> io::Result<Vec<KeptPage>> {
+        let mut writer = KeptWriter::create(self.disk, file_number)?;
+        let mut messages = Vec::new();
+        for of_queue in living.chunk_by(|one, other| one.queue == other.queue) {
+            let queue = of_queue[0].queue;
+            messages.clear();
+            messages.extend(of_queue.iter().map(|message| KeptMessage {
+                ordinal: message.ordinal,
+                record: &records[message.start..message.start + message.octets],
+                redelivered: (self.redelivered)(queue, message.ordinal),
+            }));
+            writer.add(queue, &messages)?;
+        }
+        writer.finish(self.disk)
+    }
+}
+
+/// Copies the records of messages of one batch, which are in the order of their places.
+fn take_records(messages: &mut [Living], batch: Option<&[u8]>, records: &mut Vec<u8>) {
+    let Some(batch) = batch else { return };
+    let mut walk = Record::walk(batch).enumerate();
+    let mut last: Option<(u32, usize, usize)> = None;
+    for message in messages {
+        if let Some((place, start, octets)) = last
+            && place == message.place
+        {
+            (message.start, message.octets) = (start, octets);
+            continue;
+        }
+        let Some((_, record)) = walk.find(|(at, _)| *at == message.place as usize) else { return };
+        (message.start, message.octets) = (records.len(), record.len());
+        records.extend_from_slice(record);
+        last = Some((message.place, message.start, message.octets));
+    }
+}

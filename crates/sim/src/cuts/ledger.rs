@@ -1,0 +1,215 @@
+//! What clients were told, and what must therefore be there after a power cut.
+//!
+//! Kept outside the broker and written from the promises alone: what was confirmed stays until it is
+//! acknowledged, what was acknowledged for sure does not come again, nothing is made up, what was
+//! deleted does not rise. Invariant: a message whose fate is not known for sure may be there or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::client::{BINDING, BOUND};
+use crate::{Checked, ensure};
+
+/// A message, by its number among all that were ever published.
+pub(super) type MessageId = u64;
+
+/// Numbers of publishers that are no clients.
+const OWN_PUBLISHER_MIN: usize = 1000;
+
+/// What is known of a message in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Published, and not confirmed.
+    Open,
+    /// It is there.
+    Kept,
+    /// It may have left.
+    Leaving,
+    /// It has left for sure.
+    Gone,
+    /// It was not to last.
+    Passing,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    fate: Fate,
+    publisher: usize,
+    priority: u8,
+}
+
+/// Whether something is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Existence {
+    #[default]
+    No,
+    Maybe,
+    Yes,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    existence: Existence,
+    messages: BTreeMap<MessageId, Entry>,
+}
+
+/// A message that was found in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FoundMessage {
+    pub(super) id: MessageId,
+}
+
+/// The queues and what is in them, as far as clients know.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    queues: BTreeMap<String, Shelf>,
+    /// Messages that were refused, and are in their queue or where its dead letters go.
+    moving: BTreeSet<MessageId>,
+    /// Those that were found in one of the two since the last recovery.
+    arrived: BTreeSet<MessageId>,
+}
+
+impl Ledger {
+    /// Queues that there may be.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.queues.keys().cloned().collect()
+    }
+
+    pub(super) fn existence(&self, queue: &str) -> Existence {
+        self.queues.get(queue).map(|shelf| shelf.existence).unwrap_or_default()
+    }
+
+    pub(super) fn set_existence(&mut self, queue: &str, existence: Existence) {
+        if queue == BOUND && existence == Existence::No {
+            self.set_existence(BINDING, Existence::No);
+        }
+        let shelf = self.queues.entry(queue.to_owned()).or_default();
+        shelf.existence = existence;
+        if existence == Existence::No {
+            shelf.messages.values_mut().for_each(|entry| entry.fate = Fate::Gone);
+        }
+    }
+
+    /// A message is on its way to the queue.
+    pub(super) fn published(
+        &mut self,
+        queue: &str,
+        id: MessageId,
+        publisher: usize,
+        priority: u8,
+        persistent: bool,
+    ) {
+        let fate = if persistent { Fate::Open } else { Fate::Passing };
+        let shelf = self.queues.entry(queue.to_owned()).or_default();
+        shelf.messages.insert(id, Entry { fate, publisher, priority });
+    }
+
+    fn change(&mut self, queue: &str, id: MessageId, change: impl FnOnce(Fate) -> Fate) {
+        if let Some(entry) = self.queues.get_mut(queue).and_then(|shelf| shelf.messages.get_mut(&id)) {
+            entry.fate = change(entry.fate);
+        }
+    }
+
+    /// The broker said that it has the message.
+    pub(super) fn confirmed(&mut self, queue: &str, id: MessageId) {
+        self.change(queue, id, |fate| if fate == Fate::Open { Fate::Kept } else { fate });
+    }
+
+    /// Somebody tells the broker to let go of the message.
+    pub(super) fn leaving(&mut self, queue: &str, id: MessageId) {
+        self.change(queue, id, |fate| match fate {
+            Fate::Open | Fate::Kept => Fate::Leaving,
+            other => other,
+        });
+    }
+
+    /// Somebody refuses a message, which goes from one queue to another.
+    pub(super) fn refused(&mut self, from: &str, to: &str, id: MessageId) {
+        let Some(entry) = self.queues.get_mut(from).and_then(|shelf| shelf.messages.get_mut(&id)) else {
+            return;
+        };
+        if entry.fate == Fate::Kept {
+            self.moving.insert(id);
+        }
+        let (persistent, priority) = (entry.fate != Fate::Passing, entry.priority);
+        self.leaving(from, id);
+        // In which order they come is for the dead to know: each is a publisher of its own.
+        let publisher = usize::try_from(id).unwrap_or_default() + OWN_PUBLISHER_MIN;
+        self.published(to, id, publisher, priority, persistent);
+    }
+
+    /// What was refused is still somewhere.
+    pub(super) fn check_moves(&mut self) -> Checked {
+        let lost: Vec<_> = self.moving.difference(&self.arrived).collect();
+        ensure!(lost.is_empty(), "messages {lost:?} are lost on their way to a dead-letter exchange");
+        self.moving.clear();
+        self.arrived.clear();
+        Ok(())
+    }
+
+    /// The broker let go of it for sure.
+    pub(super) fn gone(&mut self, queue: &str, id: MessageId) {
+        self.change(queue, id, |fate| if fate == Fate::Passing { fate } else { Fate::Gone });
+    }
+
+    /// All messages that are in the queue, as far as is known, but for those that are `held`.
+    pub(super) fn in_queue(&self, queue: &str, held: &[MessageId]) -> Vec<MessageId> {
+        let Some(shelf) = self.queues.get(queue) else { return Vec::new() };
+        let there = shelf.messages.iter().filter(|(_, entry)| entry.fate == Fate::Kept);
+        there.map(|(id, _)| *id).filter(|id| !held.contains(id)).collect()
+    }
+
+    /// Looks at all that is in a queue after a recovery, `None` when there is no such queue; from here
+    /// on that is what is there.
+    pub(super) fn check(&mut self, queue: &str, found: Option<&[FoundMessage]>) -> Checked {
+        let shelf = self.queues.entry(queue.to_owned()).or_default();
+        let Some(found) = found else {
+            ensure!(
+                shelf.existence != Existence::Yes,
+                "queue {queue} is not there, and its declare was answered"
+            );
+            shelf.messages.clear();
+            self.set_existence(queue, Existence::No);
+            return Ok(());
+        };
+        ensure!(
+            shelf.existence != Existence::No,
+            "queue {queue} is there again, and its delete was answered"
+        );
+        shelf.existence = Existence::Yes;
+        shelf.check_found(queue, found)?;
+        self.arrived.extend(found.iter().map(|message| message.id).filter(|id| self.moving.contains(id)));
+        shelf.messages.retain(|id, _| found.iter().any(|message| message.id == *id));
+        shelf.messages.values_mut().for_each(|entry| entry.fate = Fate::Kept);
+        Ok(())
+    }
+}
+
+impl Shelf {
+    fn check_found(&self, queue: &str, found: &[FoundMessage]) -> Checked {
+        let mut last: BTreeMap<(usize, u8), MessageId> = BTreeMap::new();
+        for FoundMessage { id } in found {
+            let Some(entry) = self.messages.get(id) else {
+                ensure!(false, "message {id} is in queue {queue}, and nobody sent it there");
+                continue;
+            };
+            ensure!(
+                entry.fate != Fate::Gone,
+                "message {id} came again in queue {queue}, and it had left for sure"
+            );
+            ensure!(entry.fate != Fate::Passing, "message {id} in queue {queue} was not to last");
+            let before = last.insert((entry.publisher, entry.priority), *id);
+            ensure!(
+                before.is_none_or(|before| before < *id) || entry.publisher >= OWN_PUBLISHER_MIN,
+                "message {id} stands behind {before:?} in queue {queue}, which its publisher sent later"
+            );
+        }
+        for (id, entry) in &self.messages {
+            let is_found = found.iter().any(|message| message.id == *id);
+            ensure!(
+                entry.fate != Fate::Kept || is_found,
+                "message {id} is lost from queue {queue}, and it was confirmed"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! `cargo xtask crash`: the real broker is killed at random moments under load, and after each restart what
+//! it has is held against a ledger that lives outside it.
+//!
+//! Holds the course of a run; what must hold is in `ledger` and `definitions`, what is lost with the power in
+//! `lossy`. Invariant: the exit code is 0 only if every round was run and nothing was lost, invented, out of
+//! order or risen again, or if that was to be found and was.
+
+mod body;
+mod broker;
+mod check;
+mod client;
+mod definitions;
+mod ledger;
+mod load;
+mod lossy;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use leveret_sim::random::Random;
+use tokio::{runtime::Runtime, task::JoinSet};
+
+use self::{
+    broker::Broker,
+    check::Check,
+    definitions::{Definitions, STEADY, Thing},
+    ledger::Ledger,
+    lossy::LossyFolder,
+};
+use crate::workplace::Workplace;
+
+const PUBLISHERS: u32 = 3;
+/// Publisher numbers that a round takes: its publishers, who changes definitions, who checks.
+const NUMBERS_A_ROUND: u32 = PUBLISHERS + 2;
+const LOAD_MILLIS_MAX: u64 = 1_500;
+/// Of a hundred messages so many are acknowledged when queues are emptied after a kill.
+const ACKED_PERCENT: u64 = 80;
+/// By then clients of a broker that is gone have noticed.
+const CLIENT_TIME_MAX: Duration = Duration::from_secs(60);
+/// Of each queue.
+const VIOLATIONS_SHOWN_MAX: usize = 5;
+
+/// How often and how the broker dies.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How often it is killed
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Lay its data folder on a file system that forgets what was not synced when it is killed; takes root
+    /// and /dev/fuse
+    #[arg(long)]
+    lossy: bool,
+    /// What is drawn: messages, moments, what is forgotten; the time decides if not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Start it with --no-sync
+    #[arg(long)]
+    no_sync: bool,
+    /// Succeed when a violation is found, and fail when there is none: for a broker that is to lose
+    #[arg(long)]
+    expect_loss: bool,
+    /// Kill RabbitMQ instead
+    #[arg(long, conflicts_with_all = ["lossy", "no_sync", "leveret"])]
+    rabbitmq: bool,
+    /// Use this leveret binary rather than building one
+    #[arg(long, value_name = "PATH")]
+    leveret: Option<PathBuf>,
+}
+
+/// What is known outside the broker.
+struct Books {
+    ledger: Mutex<Ledger>,
+    definitions: Mutex<Definitions>,
+}
+
+impl Books {
+    fn new() -> Self {
+        Self { ledger: Mutex::default(), definitions: Mutex::new(Definitions::new()) }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn definitions(&self) -> MutexGuard<'_, Definitions> {
+        self.definitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The broker said that it is there now, or that it is not.
+    fn changed(&self, thing: &Thing, is_there: bool) {
+        self.definitions().done(thing, is_there);
+        if let Thing::Queue(name) = thing
+            && !is_there
+        {
+            self.ledger().deleted(name);
+        }
+    }
+
+    fn is_violated(&self) -> bool {
+        !self.ledger().violations().is_empty()
+    }
+}
+
+/// Runs the rounds; whether the outcome is the wanted one.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    // RabbitMQ is no reason to build a leveret.
+    let own = std::env::current_exe().context("this program is nowhere")?;
+    let given = if options.rabbitmq { Some(own.as_path()) } else { options.leveret.as_deref() };
+    let mut workplace = Workplace::set_up("crash", given)?;
+    let seed = options.seed.unwrap_or_else(seed_of_now);
+    println!("seed {seed}");
+    let is_violated = {
+        let lossy = match options.lossy {
+            true => Some(LossyFolder::mount(&workplace.folder().join("lossy"), seed)?),
+            false => None,
+        };
+        let broker = match options.rabbitmq {
+            true => Broker::rabbitmq(&workplace)?,
+            false => Broker::leveret(&workplace, lossy.as_ref(), options.no_sync)?,
+        };
+        let mut run = Run::new(&workplace, broker, seed)?;
+        let outcome = run.rounds(options.rounds);
+        run.report();
+        if let Some(lossy) = &lossy {
+            print!("{}", lossy.counts());
+        }
+        let is_violated = run.books.is_violated();
+        // A broker that lost things may well answer in ways that nobody expects.
+        if !is_violated {
+            outcome?;
+        }
+        is_violated
+    };
+    if is_violated && !options.expect_loss {
+        println!("what the broker said is in {}", workplace.keep().display());
+    }
+    Ok(is_violated == options.expect_loss)
+}
+
+fn seed_of_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) ^ now.as_secs()
+}
+
+struct Run<'a> {
+    workplace: &'a Workplace,
+    broker: Broker<'a>,
+    books: Arc<Books>,
+    random: Random,
+    runtime: Runtime,
+    rounds_done: u32,
+    longest_start: Duration,
+}
+
+impl<'a> Run<'a> {
+    fn new(workplace: &'a Workplace, broker: Broker<'a>, seed: u64) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let (books, random) = (Arc::new(Books::new()), Random::new(seed));
+        let (rounds_done, longest_start) = (0, Duration::ZERO);
+        Ok(Self { workplace, broker, books, random, runtime, rounds_done, longest_start })
+    }
+
+    fn rounds(&mut self, rounds: u32) -> Result<()> {
+        self.start()?;
+        self.runtime.block_on(check::set_up(&self.broker.url(), &self.books))?;
+        for round in 0..rounds {
+            self.workplace.supervisor.interrupt().check()?;
+            self.load(round)?;
+            self.start()?;
+            self.rounds_done += 1;
+            self.check(round, ACKED_PERCENT)?;
+            if self.books.is_violated() {
+                return Ok(());
+            }
+        }
+        self.last(rounds)
+    }
+
+    /// All is acknowledged, and after an orderly stop nothing but that may be missing.
+    fn last(&mut self, round: u32) -> Result<()> {
+        for (times, acked_percent) in [(0, 0), (1, 100)] {
+            self.broker.stop()?;
+            self.start()?;
+            self.check(round + times, acked_percent)?;
+        }
+        self.broker.stop()
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.longest_start = self.broker.start()?.max(self.longest_start);
+        Ok(())
+    }
+
+    fn check(&mut self, round: u32, acked_percent: u64) -> Result<()> {
+        let random = self.random.fork();
+        let mut check = Check::new(&self.books, publisher(round, PUBLISHERS + 1), random, acked_percent);
+        self.runtime.block_on(check.run(&self.broker.url()))
+    }
+
+    /// Keeps the broker busy for a random time and kills it.
+    fn load(&mut self, round: u32) -> Result<()> {
+        let mut clients = self.clients(round);
+        let millis = self.random.between(0, LOAD_MILLIS_MAX);
+        // The moment of the kill is what is drawn: nothing is waited for.
+        std::thread::sleep(Duration::from_millis(millis));
+        self.broker.kill()?;
+        let ending = async {
+            while let Some(ended) = clients.join_next().await {
+                // Whoever was connecting when the broker went is not served any more.
+                let _ = ended.context("a client panicked")?;
+            }
+            anyhow::Ok(())
+        };
+        let ended = self.runtime.block_on(async { tokio::time::timeout(CLIENT_TIME_MAX, ending).await });
+        ended.context("clients go on although the broker is gone")?
+    }
+
+    fn clients(&mut self, round: u32) -> JoinSet<Result<()>> {
+        let mut clients = JoinSet::new();
+        let handle = self.runtime.handle().clone();
+        let (url, books) = (self.broker.url(), &self.books);
+        for number in 0..PUBLISHERS {
+            let (publisher, random) = (publisher(round, number), self.random.fork());
+            clients.spawn_on(load::publish(url.clone(), Arc::clone(books), publisher, random), &handle);
+        }
+        // One queue has none, and so it grows from round to round.
+        for (queue, _) in &STEADY[1..] {
+            clients
+                .spawn_on(load::consume(url.clone(), Arc::clone(books), queue, self.random.fork()), &handle);
+        }
+        let (publisher, random) = (publisher(round, PUBLISHERS), self.random.fork());
+        clients.spawn_on(load::change(url, Arc::clone(books), publisher, random), &handle);
+        clients
+    }
+
+    fn report(&self) {
+        let ledger = self.books.ledger();
+        let counts = ledger.counts;
+        println!(
+            "{} kills, each under load; the longest start took {:?}",
+            self.rounds_done, self.longest_start
+        );
+        println!(
+            "{} messages sent, {} confirmed, {} delivered, {} acknowledged; after restarts {} were found that had \
+             to be there, and {} were not that did not have to",
+            counts.sent, counts.confirmed, counts.delivered, counts.acked, counts.survived, counts.forgotten
+        );
+        let violations = ledger.violations();
+        let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+        for violation in violations {
+            let of_queue = shown.entry(violation.split(':').next().unwrap_or_default()).or_default();
+            *of_queue += 1;
+            if *of_queue <= VIOLATIONS_SHOWN_MAX {
+                println!("VIOLATION {violation}");
+            }
+        }
+        println!("{} violations", violations.len());
+    }
+}
+
+/// The number that a publisher of a round has, and none of another round.
+const fn publisher(round: u32, number: u32) -> u32 {
+    round * NUMBERS_A_ROUND + number
+}
