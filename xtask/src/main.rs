@@ -9,6 +9,8 @@ use clap::Parser;
 #[cfg(target_os = "linux")]
 mod compare;
 #[cfg(target_os = "linux")]
+mod crash;
+#[cfg(target_os = "linux")]
 mod differential;
 #[cfg(target_os = "linux")]
 mod footprint;
@@ -28,6 +30,9 @@ enum Chore {
     /// Measure leveret's speed, with RabbitMQ, NATS and a bare relay beside
     #[cfg(target_os = "linux")]
     Compare(compare::Options),
+    /// Kill the broker under load, and see that nothing it confirmed is lost
+    #[cfg(target_os = "linux")]
+    Crash(crash::Options),
     /// Run random scripts on RabbitMQ and leveret, and compare what they say
     #[cfg(target_os = "linux")]
     Differential(differential::Options),
@@ -51,6 +56,8 @@ fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         #[cfg(target_os = "linux")]
         Chore::Compare(options) => compare::run(&options),
+        #[cfg(target_os = "linux")]
+        Chore::Crash(options) => crash::run(&options),
         #[cfg(target_os = "linux")]
         Chore::Differential(options) => differential::run(&options),
         #[cfg(target_os = "linux")]

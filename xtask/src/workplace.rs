@@ -40,4 +40,10 @@ impl Workplace {
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
+
+    /// Leaves the folder there when the measurement is over, for somebody to look into.
+    pub(crate) fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
 }

@@ -4,6 +4,7 @@
 //! brokers in turn, A B A B, and its medians are compared. Invariant: the exit code is 0 only if everything
 //! that was measured and has a requirement fulfils it.
 
+mod backlog;
 mod fanout;
 mod growth;
 mod load;

@@ -4,10 +4,7 @@
 //! Invariant: there are at most twenty, and each has a test that it fits what it should and not
 //! what stands next to it.
 
-use super::{
-    event::Event,
-    features::{Feature, NOT_BUILT},
-};
+use super::event::Event;
 
 /// What the two brokers said in the same place.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +30,7 @@ pub(super) const ALLOWED: &[Allowed] = &[
     Allowed {
         name: "order-of-mechanisms",
         reason: "RabbitMQ names its mechanisms in an order that differs from one start to the next",
-        fits: |pair| starts_differ(pair, |ours, theirs| same_words(ours, theirs, "mechanisms")),
-    },
-    Allowed {
-        name: "capability-not-built",
-        reason: "what is not built yet is announced as false; this goes when the feature comes",
-        fits: |pair| starts_differ(pair, same_but_for_what_is_missing),
+        fits: mechanisms_differ_in_order,
     },
 ];
 
@@ -72,15 +64,11 @@ fn cut_within_a_character(ours: &str, theirs: &str) -> bool {
     matches!(octets.len(), 1..=3) && half.len() == octets.len() * 4 && octets.first().is_some_and(is_lead)
 }
 
-/// Whether both are greetings that differ at most in mechanisms and capabilities, and as `related`
-/// says.
-fn starts_differ(pair: &Pair<'_>, related: fn(&Event, &Event) -> bool) -> bool {
+/// Whether both are greetings that differ in the order of mechanisms alone.
+fn mechanisms_differ_in_order(pair: &Pair<'_>) -> bool {
     let (Some(ours), Some(theirs)) = (pair.ours, pair.theirs) else { return false };
-    let rest = |event: &Event| event.clone().without("mechanisms").without("capabilities");
-    let is_start = ours.name == "ConnectionStart" && rest(ours) == rest(theirs);
-    let words_agree = same_words(ours, theirs, "mechanisms");
-    let capabilities_agree = same_but_for_what_is_missing(ours, theirs);
-    is_start && words_agree && capabilities_agree && related(ours, theirs)
+    let rest = |event: &Event| event.clone().without("mechanisms");
+    ours.name == "ConnectionStart" && rest(ours) == rest(theirs) && same_words(ours, theirs, "mechanisms")
 }
 
 fn same_words(ours: &Event, theirs: &Event, field: &str) -> bool {
@@ -90,18 +78,6 @@ fn same_words(ours: &Event, theirs: &Event, field: &str) -> bool {
         words
     };
     sorted(ours) == sorted(theirs)
-}
-
-/// Capabilities of features that may be missing.
-const CAPABILITIES: [(Feature, &str); 2] =
-    [(Feature::ConsumerPriorities, "consumer_priorities"), (Feature::DirectReplyTo, "direct_reply_to")];
-
-fn same_but_for_what_is_missing(ours: &Event, theirs: &Event) -> bool {
-    let missing = CAPABILITIES.iter().filter(|(feature, _)| NOT_BUILT.contains(feature));
-    let wanted = missing.fold(theirs.field("capabilities").to_owned(), |text, (_, name)| {
-        text.replace(&format!("{name}:Bool(true)"), &format!("{name}:Bool(false)"))
-    });
-    ours.field("capabilities") == wanted
 }
 
 #[cfg(test)]
@@ -156,19 +132,5 @@ mod tests {
         check(start("AMQPLAIN", "{a:Bool(true)}"), None);
         check(start("AMQPLAIN PLAIN", "{a:Bool(false)}"), None);
         check(start("AMQPLAIN PLAIN", "{a:Bool(true)}").with("version", "0-8"), None);
-    }
-
-    #[test]
-    fn only_what_is_missing_is_announced_as_false() {
-        let greeting =
-            |name: &str, value: bool| start("PLAIN", &format!("{{x:Bool(true), {name}:Bool({value})}}"));
-        for (feature, name) in CAPABILITIES {
-            let is_missing = NOT_BUILT.contains(&feature);
-            let pair = (greeting(name, false), greeting(name, true));
-            let found = name_of(&Pair { ours: Some(&pair.0), theirs: Some(&pair.1) });
-            assert_eq!(found.is_some(), is_missing, "{name}");
-        }
-        check(&greeting("basic.nack", false), &greeting("basic.nack", true), None);
-        check(&greeting("direct_reply_to", true), &greeting("direct_reply_to", false), None);
     }
 }

@@ -107,7 +107,9 @@ impl Peer {
 
 fn leveret(supervisor: &Supervisor, binary: &Path, port: u16, folder: &Path) -> Result<Process> {
     let listen = format!("127.0.0.1:{port}");
-    let program = Program::new("leveret-serve", binary).args(["serve", "--listen", &listen]);
+    let data = folder.join(format!("data-{port}"));
+    let program = Program::new("leveret-serve", binary).args(["serve", "--listen", &listen, "--data"]);
+    let program = program.args([&data]);
     supervisor.spawn(program, folder)
 }
 

@@ -43,7 +43,9 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(supervisor: &Supervisor, leveret: &Path, port: u16, folder: &Path) -> Result<Self> {
         let listen = format!("127.0.0.1:{port}");
-        let program = Program::new("leveret-serve", leveret).args(["serve", "--listen", &listen]);
+        let data = folder.join(format!("data-{port}"));
+        let program = Program::new("leveret-serve", leveret).args(["serve", "--listen", &listen, "--data"]);
+        let program = program.args([&data]);
         let mut process = supervisor.spawn(program, folder)?;
         ports::await_broker(&mut process, port, START_TIME_MAX).context("leveret serve does not start")?;
         Ok(Self { port, process })
