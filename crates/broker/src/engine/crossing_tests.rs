@@ -18,9 +18,9 @@ use loom::{
 };
 
 use super::{
-    ConnectionId,
+    ConnectionId, Notice,
     alarm::MemoryAlarm,
-    inbox::{Inbox, Letter, Mail, Wake},
+    inbox::{Inbox, Letter, Mail, Notice, Wake},
     permissions::Grants,
     queue_cell::{QueueCell, QueueDeclaration},
     routes::RouteCache,
