@@ -5,7 +5,7 @@ use std::rc::Rc;
 use leveret_wire::{Properties, ReplyCode, Table, TableBuf, Value, method::basic};
 
 use super::{
-    ChannelKey, ConnectionKey, Destinations, Message, Model, Shared,
+    ChannelKey, ConnectionKey, Destinations, Message, Model, QueueKey, Shared,
     connection::{Begun, HeldPublish, Landing, MayHave, Mode},
     death::{Heard, History},
     limits::Taken,
@@ -72,7 +72,8 @@ impl Model {
         mandatory: bool,
         destinations: Destinations,
     ) -> Landing {
-        let there = destinations.into_iter().filter(|queue| self.queues.contains_key(queue));
+        let is_there = |queue: &QueueKey| self.queues.get(queue).is_some_and(|queue| !queue.dead);
+        let there = destinations.into_iter().filter(is_there);
         let mut landing = Landing { queues: there.collect(), ..Landing::default() };
         // Also when all queues that it was to go to are gone at a commit.
         if landing.queues.is_empty() {
