@@ -108,6 +108,7 @@ impl World {
             chunk_count: self.engine.chunk_count(),
             queue_count: self.engine.queue_count(),
             paused: self.links.iter().filter(|link| link.is_paused()).map(|link| link.key).collect(),
+            lost: self.links.iter().filter(|link| link.client.is_lost).map(|link| link.key).collect(),
         }
     }
 }
