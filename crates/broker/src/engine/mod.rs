@@ -46,6 +46,7 @@ mod revival;
 mod routes;
 mod settle;
 mod sources;
+mod stored;
 mod syncer;
 mod teardown;
 mod timers;
@@ -79,7 +80,7 @@ pub use self::{
     output::Output,
     paging::{Loader, Spiller},
     retirer::Retirer,
-    revival::Store,
+    stored::{QueueReport, Store, StoreReport},
     syncer::{SyncBell, Syncer},
 };
 use crate::{Now, OctetCount, definitions::DefinitionError, model::topology::PREDECLARED, store::MessageLog};

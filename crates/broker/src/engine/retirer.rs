@@ -4,7 +4,7 @@
 //! Driven by a thread that may wait for the disk. Publishers go on meanwhile. Invariant: a segment
 //! goes only when a snapshot is on stable storage that makes it superfluous.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use super::{
     Engine,
@@ -16,6 +16,7 @@ use crate::{
     planted::{self, Bug},
     store::{
         journal::{Position, QueueNumber, segment::segment_name, writer::SegmentSpan},
+        kept::kept_number,
         recovery::remove_superfluous,
         retire::Retirement,
         snapshot::Snapshot,
@@ -37,6 +38,8 @@ struct Held {
 pub struct Retirer {
     engine: Arc<Engine>,
     durability: Arc<Durability>,
+    /// Files that something is lost of.
+    damaged: BTreeSet<String>,
     /// Segments to be retired, in order.
     closed: Vec<SegmentSpan>,
     held: Vec<Held>,
@@ -56,6 +59,7 @@ impl Retirer {
         Some(Self {
             engine: Arc::clone(engine),
             durability,
+            damaged: BTreeSet::new(),
             closed: Vec::new(),
             held: Vec::new(),
             pending: None,
@@ -126,6 +130,9 @@ impl Retirer {
         // A number that was tried is not used again, whatever became of it.
         self.next_kept_file += 1;
         let retired = retirement.run(segment, number)?;
+        if !retired.losses.is_empty() {
+            self.damaged.insert(segment_name(segment.number));
+        }
         for (queue, messages) in retired.losses {
             tracing::error!(
                 queue = queue.0,
@@ -180,7 +187,11 @@ impl Retirer {
         let is_held = |name: &String| self.held.iter().any(|held| segment_name(held.span.number) == *name);
         let disk = &*self.durability.disk;
         let names: Vec<_> = disk.list()?.into_iter().filter(|name| !is_held(name)).collect();
-        remove_superfluous(disk, &names, self.snapshot_number, snapshot);
+        let files = &self.engine.paging.files;
+        let is_damaged = |name: &str| {
+            self.damaged.contains(name) || kept_number(name).is_some_and(|number| files.is_damaged(number))
+        };
+        remove_superfluous(disk, &names, self.snapshot_number, snapshot, is_damaged);
         Ok(())
     }
 }

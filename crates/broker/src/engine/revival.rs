@@ -18,10 +18,10 @@ use super::{
     durability::DurableQueue,
     queue_cell::{QueueCell, Scratch},
     queues::queue_declaration,
+    stored::Store,
 };
 use crate::{
     Location, Now, Ordinal, Refusal,
-    definitions::{Definitions, VhostDefinition},
     model::{
         arguments::Owner,
         binding::Destination,
@@ -31,105 +31,12 @@ use crate::{
     },
     planted::{self, Bug},
     store::{
-        Disk,
         journal::QueueNumber,
-        kept::kept_name,
+        kept::{kept_name, kept_number},
         page,
-        recovery::{self, Damage, Recovered},
         snapshot::QueueState,
     },
 };
-
-/// A data folder that was brought into order, for an engine to go on with.
-#[derive(Debug)]
-pub struct Store {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) recovered: Recovered,
-}
-
-impl Store {
-    /// Recovers what is in the folder.
-    ///
-    /// # Errors
-    /// What the disk says, and [`io::ErrorKind::InvalidData`] for files of a newer version.
-    pub fn open(disk: Arc<dyn Disk>) -> io::Result<Self> {
-        let recovered = recovery::recover(&*disk, &known_queues)?;
-        Ok(Self { disk, recovered })
-    }
-
-    /// What was wrong with it.
-    #[must_use]
-    pub const fn damage(&self) -> &Damage {
-        &self.recovered.damage
-    }
-
-    /// What a driver had kept by [`Engine::keep_access`].
-    #[must_use]
-    pub fn access(&self) -> Option<&[u8]> {
-        self.entries().find_map(|entry| match entry {
-            DefinitionEntry::Access(text) => Some(text),
-            _ => None,
-        })
-    }
-
-    /// A name for people of the queue of that number, as far as it is known.
-    #[must_use]
-    pub fn queue_name(&self, number: QueueNumber) -> Option<(String, String)> {
-        self.entries().find_map(|entry| match entry {
-            DefinitionEntry::Queue(queue) if queue.number == number.0 => {
-                Some((queue.name.to_owned(), queue.vhost.to_owned()))
-            }
-            _ => None,
-        })
-    }
-
-    fn entries(&self) -> impl Iterator<Item = DefinitionEntry<'_>> {
-        entries(&self.recovered.snapshot.definitions)
-    }
-
-    /// Virtual hosts that something is in are there, whatever else is defined.
-    pub(super) fn add_vhosts(&self, definitions: &mut Definitions) {
-        for vhost in self.entries().filter_map(|entry| vhost_of(&entry)) {
-            if !definitions.vhosts.iter().any(|known| *known.name == *vhost) {
-                tracing::warn!(
-                    vhost,
-                    "a virtual host is not defined any more and has something in it; it stays"
-                );
-                definitions.vhosts.push(VhostDefinition::new(vhost));
-            }
-        }
-    }
-
-    /// The highest number that something was given.
-    pub(super) fn last_number(&self) -> u64 {
-        let numbers = self.entries().filter_map(|entry| match entry {
-            DefinitionEntry::Exchange(exchange) => Some(exchange.number),
-            DefinitionEntry::Queue(queue) => Some(queue.number),
-            DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) => None,
-        });
-        numbers.max().unwrap_or(0).max(self.recovered.snapshot.last_number)
-    }
-}
-
-fn entries(definitions: &BTreeMap<Vec<u8>, Vec<u8>>) -> impl Iterator<Item = DefinitionEntry<'_>> {
-    definitions.iter().filter_map(|(key, value)| DefinitionEntry::read(key, value))
-}
-
-fn known_queues(definitions: &BTreeMap<Vec<u8>, Vec<u8>>) -> BTreeSet<QueueNumber> {
-    let queues = entries(definitions).filter_map(|entry| match entry {
-        DefinitionEntry::Queue(queue) => Some(QueueNumber(queue.number)),
-        _ => None,
-    });
-    queues.collect()
-}
-
-fn vhost_of<'a>(entry: &DefinitionEntry<'a>) -> Option<&'a str> {
-    match entry {
-        DefinitionEntry::Exchange(exchange) => Some(exchange.vhost),
-        DefinitionEntry::Queue(queue) => Some(queue.vhost),
-        DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) => None,
-    }
-}
 
 /// Where revived things stand in their virtual hosts, by their numbers.
 #[derive(Default)]
@@ -150,7 +57,7 @@ impl Engine {
     /// Declares what the store has.
     pub(super) fn revive(self: &Arc<Self>, store: &Store, now: Now) -> io::Result<()> {
         let mut places = Places::default();
-        self.open_kept_files(store)?;
+        let files = self.open_kept_files(store)?;
         for entry in store.entries() {
             let revived = match &entry {
                 DefinitionEntry::Exchange(exchange) => self.revive_exchange(exchange, &mut places),
@@ -172,13 +79,16 @@ impl Engine {
                 self.revive_binding(binding, &places);
             }
         }
+        files.into_iter().for_each(|file| self.paging.files.close(file));
         Ok(())
     }
 
-    fn open_kept_files(&self, store: &Store) -> io::Result<()> {
+    fn open_kept_files(&self, store: &Store) -> io::Result<BTreeSet<u32>> {
+        let damaged = store.recovered.damage.files.keys().filter_map(|name| kept_number(name));
+        damaged.for_each(|number| self.paging.files.note_damage(number));
         let states = store.recovered.snapshot.queues.values();
         let files: BTreeSet<u32> = states.flat_map(|state| &state.kept).map(|run| run.page.file).collect();
-        for number in files {
+        for &number in &files {
             match self.paging.files.open_kept(&*store.disk, number) {
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) =>
@@ -189,7 +99,7 @@ impl Engine {
                 opened => opened?,
             }
         }
-        Ok(())
+        Ok(files)
     }
 
     fn revive_exchange(
@@ -248,6 +158,8 @@ impl Engine {
         scratch.now = now;
         if cell.queue_type() == QueueType::Stream {
             self.read_stream(&cell, state);
+        } else {
+            state.kept.iter().for_each(|run| self.paging.files.hold(run.page.file, 1));
         }
         cell.step(self, &mut scratch, |_, _, _| ());
         Ok(())

@@ -44,6 +44,22 @@ impl MemoryDisk {
         self.failures.reads.store(fail, Ordering::Relaxed);
     }
 
+    /// A folder with the same files.
+    pub(crate) fn copied(&self) -> Self {
+        let copied = Self::default();
+        for (name, file) in &*self.files.lock() {
+            let octets = Mutex::new(file.octets.lock().clone());
+            let file = MemoryFile { octets, failures: Arc::clone(&copied.failures) };
+            copied.files.lock().insert(name.clone(), Arc::new(file));
+        }
+        copied
+    }
+
+    /// Changes the octets of one file.
+    pub(crate) fn damage_file(&self, name: &str, damage: impl FnOnce(&mut Vec<u8>)) {
+        damage(&mut self.files.lock()[name].octets.lock());
+    }
+
     /// Changes the octets of every file.
     pub(crate) fn damage(&self, damage: impl Fn(&mut Vec<u8>)) {
         self.files.lock().values().for_each(|file| damage(&mut file.octets.lock()));

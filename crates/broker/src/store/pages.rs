@@ -2,18 +2,22 @@
 //! are written to.
 //!
 //! ```text
-//!   0          8         12      16
-//!   +----------+---------+-------+------+------+---
-//!   | LEVPAGES | version | zeros | page | page |  ...
-//!   +----------+---------+-------+------+------+---
-//!    8 octets   u32 LE    u32
+//!   0          8         12        16
+//!   +----------+---------+---------+------+------+---
+//!   | LEVPAGES | version | crc of  | page | page |  ...
+//!   +----------+---------+---------+------+------+---
+//!    8 octets   u32 LE    0..12, u32 LE
 //! ```
 //!
 //! A file `spill-*` holds what memory has no room for. It is never synced, means nothing to another
 //! run of the broker, and is removed when the broker starts. Invariant: a file is removed when the
 //! last of its pages is given back, and not before; no lock is held while the disk is waited for.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 
@@ -35,7 +39,15 @@ pub(super) fn file_header() -> [u8; FILE_HEADER_OCTETS] {
     let mut header = [0; FILE_HEADER_OCTETS];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..12]);
+    header[12..].copy_from_slice(&crc.to_le_bytes());
     header
+}
+
+/// The version that a header says, if it is whole.
+fn version_of(header: &[u8; FILE_HEADER_OCTETS]) -> Option<u32> {
+    let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    (header[..8] == *MAGIC && u32_at(12) == crc32c::crc32c(&header[..12])).then(|| u32_at(8))
 }
 
 fn spill_name(number: u32) -> String {
@@ -56,13 +68,18 @@ struct Files {
     files: BTreeMap<u32, PageFile>,
     /// Files without pages, which are to be removed.
     dead: Vec<u32>,
+    /// Files with a page that could not be read.
+    damaged: BTreeSet<u32>,
 }
 
 impl Files {
     fn look(&mut self, number: u32) {
         if self.files.get(&number).is_some_and(|file| file.pages == 0 && !file.grows) {
             self.files.remove(&number);
-            self.dead.push(number);
+            // Which of those that last are needed is said by snapshots.
+            if number < KEPT_FILE_MIN {
+                self.dead.push(number);
+            }
         }
     }
 }
@@ -78,29 +95,29 @@ impl PageFiles {
         self.files.lock().files.insert(number, PageFile { handle, pages: 0, grows: true });
     }
 
-    /// Opens a file of pages that last, which nobody gives back.
+    /// Opens a file of pages that last, for queues to hold pages of until it is closed. It is never
+    /// removed here.
     ///
     /// # Errors
-    /// What the disk says.
+    /// What the disk says, and [`io::ErrorKind::InvalidData`] for one of a newer version.
     pub fn open_kept(&self, disk: &dyn Disk, number: u32) -> io::Result<()> {
         let handle = disk.open(&kept_name(number))?;
         let mut header = [0; FILE_HEADER_OCTETS];
         handle.read_at(&mut header, 0)?;
-        let version = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
         // Where the header is damaged each page says for itself whether it is whole.
-        if header[..8] == *MAGIC && version > VERSION {
+        if let Some(version) = version_of(&header).filter(|version| *version > VERSION) {
             let text = format!(
                 "{}: it has version {version}, and this program reads versions up to {VERSION}",
                 kept_name(number)
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        let pages = u64::MAX;
-        self.files.lock().files.insert(number, PageFile { handle, pages, grows: false });
+        self.add(number, handle);
         Ok(())
     }
 
-    fn close(&self, number: u32) {
+    /// No further pages of the file are held: it is let go with the last one.
+    pub fn close(&self, number: u32) {
         let mut files = self.files.lock();
         if let Some(file) = files.files.get_mut(&number) {
             file.grows = false;
@@ -108,7 +125,8 @@ impl PageFiles {
         files.look(number);
     }
 
-    fn hold(&self, number: u32, pages: u64) {
+    /// Somebody holds further pages of a file.
+    pub fn hold(&self, number: u32, pages: u64) {
         if let Some(file) = self.files.lock().files.get_mut(&number) {
             file.pages += pages;
         }
@@ -118,9 +136,7 @@ impl PageFiles {
     pub fn give_back(&self, pages: impl IntoIterator<Item = PagePlace>) -> bool {
         let mut files = self.files.lock();
         for page in pages {
-            if page.file < KEPT_FILE_MIN
-                && let Some(file) = files.files.get_mut(&page.file)
-            {
+            if let Some(file) = files.files.get_mut(&page.file) {
                 file.pages = file.pages.checked_sub(1).expect("a page is given back once");
                 if file.pages == 0 {
                     files.look(page.file);
@@ -140,6 +156,17 @@ impl PageFiles {
         let mut octets = vec![0; page.octets as usize];
         handle.read_at(&mut octets, page.offset)?;
         Ok(octets)
+    }
+
+    /// A page of the file could not be read.
+    pub fn note_damage(&self, number: u32) {
+        self.files.lock().damaged.insert(number);
+    }
+
+    /// Whether a page of the file could not be read.
+    #[must_use]
+    pub fn is_damaged(&self, number: u32) -> bool {
+        self.files.lock().damaged.contains(&number)
     }
 
     /// How many files there are.

@@ -87,6 +87,18 @@ impl RangeSet {
         self.ranges.range(..=range.last).next_back().is_some_and(|(_, end)| *end >= range.first)
     }
 
+    /// How many numbers of the range are in the set.
+    #[must_use]
+    pub fn count_within(&self, range: Range) -> u64 {
+        let before = self.ranges.range(..range.first).next_back();
+        let within = self.ranges.range(range.first..=range.last);
+        let overlap = |(&first, &last): (&u64, &u64)| {
+            let (first, last) = (first.max(range.first), last.min(range.last));
+            if first > last { 0 } else { Range { first, last }.len() }
+        };
+        before.into_iter().chain(within).map(overlap).sum()
+    }
+
     /// The lowest number of the set that is higher than that.
     #[must_use]
     pub fn first_behind(&self, number: u64) -> Option<u64> {
@@ -168,6 +180,9 @@ mod tests {
             set.insert(Range { first, last: first + length });
             plain.extend(first..=first + length);
             assert!((0..160).all(|number| set.contains(number) == plain.contains(&number)));
+            let some = Range { first: first / 2, last: first / 2 + 3 * length };
+            let count = plain.range(some.first..=some.last).count() as u64;
+            assert_eq!(set.count_within(some), count, "{some:?} of {set:?}");
             if set.covers(Range { first: 0, last: 127 }) {
                 (set, plain) = (RangeSet::default(), BTreeSet::new());
             }

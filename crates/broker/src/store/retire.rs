@@ -43,6 +43,24 @@ pub struct Retired {
     pub losses: Losses,
 }
 
+/// What lives in a segment, in the order of queues and ordinals.
+#[derive(Debug)]
+pub(super) struct Survivors {
+    living: Vec<Living>,
+    records: Vec<u8>,
+    /// What would live and is damaged.
+    pub(super) losses: Losses,
+}
+
+impl Survivors {
+    /// Each message's queue and record.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (QueueNumber, &[u8])> {
+        self.living
+            .iter()
+            .map(|message| (message.queue, &self.records[message.start..message.start + message.octets]))
+    }
+}
+
 /// A segment of the journal that is retired.
 pub struct Retirement<'a> {
     /// Where it is, and where pages are written.
@@ -64,25 +82,29 @@ impl Retirement<'_> {
     /// # Errors
     /// What the disk says; then nothing has changed but for a file that nobody knows of.
     pub fn run(&self, segment: SegmentSpan, file_number: u32) -> io::Result<Retired> {
+        let survivors = self.survivors(segment)?;
+        let pages = self.write(&survivors, self.disk, file_number)?;
+        Ok(Retired { pages, losses: survivors.losses })
+    }
+
+    /// What lives in the segment.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn survivors(&self, segment: SegmentSpan) -> io::Result<Survivors> {
         let mut reader = self.open(segment)?;
         let mut living = self.living(&mut reader)?;
-        let mut retired = Retired::default();
-        if living.is_empty() {
-            return Ok(retired);
-        }
         let records = self.read_records(&mut living, &mut reader)?;
+        let mut losses = Losses::new();
         living.retain(|message| {
             let is_read = message.octets > 0;
-            let is_lost = !is_read && message.batch < self.synced;
-            *retired.losses.entry(message.queue).or_default() += u64::from(is_lost);
+            if !is_read && message.batch < self.synced {
+                *losses.entry(message.queue).or_default() += 1;
+            }
             is_read
         });
-        retired.losses.retain(|_, messages| *messages > 0);
         living.sort_by_key(|message| (message.queue, message.ordinal));
-        if !living.is_empty() {
-            retired.pages = self.write(&living, &records, file_number)?;
-        }
-        Ok(retired)
+        Ok(Survivors { living, records, losses })
     }
 
     fn open(&self, segment: SegmentSpan) -> io::Result<SegmentReader> {
@@ -127,8 +149,21 @@ impl Retirement<'_> {
         Ok(records)
     }
 
-    fn write(&self, living: &[Living], records: &[u8], file_number: u32) -> io::Result<Vec<KeptPage>> {
-        let mut writer = KeptWriter::create(self.disk, file_number)?;
+    /// Writes what lives to a file of pages of that number, if anything does.
+    ///
+    /// # Errors
+    /// What the disk says; then nothing has changed but for a file that nobody knows of.
+    pub(super) fn write(
+        &self,
+        survivors: &Survivors,
+        into: &dyn Disk,
+        file_number: u32,
+    ) -> io::Result<Vec<KeptPage>> {
+        let Survivors { living, records, .. } = survivors;
+        if living.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut writer = KeptWriter::create(into, file_number)?;
         let mut messages = Vec::new();
         for of_queue in living.chunk_by(|one, other| one.queue == other.queue) {
             let queue = of_queue[0].queue;
@@ -140,7 +175,7 @@ impl Retirement<'_> {
             }));
             writer.add(queue, &messages)?;
         }
-        writer.finish(self.disk)
+        writer.finish(into)
     }
 }
 

@@ -76,6 +76,20 @@ impl Client {
     }
 
     fn with_heartbeat(mut self, heartbeat_seconds: u16) -> Self {
+        self.open(heartbeat_seconds);
+        self.call(1, queue::Declare { queue: "q".into(), ..Default::default() });
+        assert_eq!(self.engine.queue_count(), 1);
+        self
+    }
+
+    /// A client of that engine with channel 1 open.
+    pub(crate) fn on(engine: &Arc<Engine>) -> Self {
+        let mut client = Self::at(engine);
+        client.open(0);
+        client
+    }
+
+    fn open(&mut self, heartbeat_seconds: u16) {
         let start_ok = connection::StartOk {
             mechanism: "PLAIN".into(),
             response: LongStr(b"\0guest\0guest"),
@@ -88,9 +102,6 @@ impl Client {
         self.call(0, tune_ok);
         self.call(0, connection::Open { virtual_host: "/".into(), ..Default::default() });
         self.call(1, channel::Open::default());
-        self.call(1, queue::Declare { queue: "q".into(), ..Default::default() });
-        assert_eq!(self.engine.queue_count(), 1);
-        self
     }
 
     /// Hands the octets in, and returns what is said until there is rest.

@@ -62,6 +62,7 @@ impl Loader {
         }
         self.engine.paging.give_back([away]);
         if let Some(problem) = problem {
+            self.engine.paging.files.note_damage(away.page.file);
             let vhost = queue.vhost.upgrade();
             tracing::error!(
                 queue = &*queue.name,
