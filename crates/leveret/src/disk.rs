@@ -132,6 +132,15 @@ fn make_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
+/// The process that has that folder now, as far as it can be read.
+pub(crate) fn holder(folder: &Path) -> Option<u32> {
+    let lock = File::open(folder.join(LOCK_NAME)).ok()?;
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => holder_of(&lock),
+        _ => None,
+    }
+}
+
 fn holder_of(lock: &File) -> Option<u32> {
     let mut octets = [0; HOLDER_OCTETS];
     lock.read_exact_at(&mut octets, 0).ok()?;

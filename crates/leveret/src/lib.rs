@@ -48,7 +48,8 @@
 //! ```
 //!
 //! Take it with `default-features = false`: the default feature is the command, with its
-//! dependencies. Messages and definitions are in memory and go with the broker.
+//! dependencies. Messages and definitions are in memory and go with the broker, unless it is given a
+//! folder by [`BrokerBuilder::data`].
 //!
 //! What happens to messages is decided in `leveret-broker`; here are sockets, threads and clocks.
 
@@ -57,8 +58,10 @@
 mod broker;
 mod clock;
 mod connection;
+pub mod data_folder;
 mod definitions;
 mod disk;
+mod frozen;
 mod house;
 mod keeper;
 mod listener;

@@ -5,12 +5,13 @@
 use std::{
     error::Error,
     io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use leveret::{DataFolderError, DefinitionsError, StartError};
+use leveret::{DataFolderError, DefinitionsError, StartError, data_folder::StoreError};
 
-use super::connect::ConnectError;
+use super::{connect::ConnectError, store};
 
 /// Everything that ends a subcommand with an exit code other than 0.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,13 @@ pub(crate) enum Failure {
 
     #[error("cannot read the lines to send")]
     Input(#[source] io::Error),
+
+    #[error("{}: {}", folder.display(), store_text(error))]
+    Store { folder: PathBuf, error: StoreError },
+
+    /// What was said on stdout has the rest.
+    #[error("{}: something is damaged", .0.display())]
+    Damaged(PathBuf),
 }
 
 impl Failure {
@@ -80,6 +88,8 @@ impl Failure {
             Self::Listen(_) => 10,
             Self::Check => 11,
             Self::Lost(_) => 12,
+            Self::Store { .. } => 13,
+            Self::Damaged(_) => 14,
         })
     }
 
@@ -94,6 +104,12 @@ impl Failure {
         // Where nobody listens any more, nobody misses it.
         let _ = writeln!(io::stderr(), "{line}");
     }
+}
+
+/// Why a data folder cannot be read or copied, and what to do about it.
+fn store_text(error: &StoreError) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}{}", store::advice(error))
 }
 
 /// Why a broker does not start, and what to do about it, in one line.

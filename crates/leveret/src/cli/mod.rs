@@ -13,6 +13,7 @@ mod embedded;
 mod emit;
 mod exchange;
 mod failure;
+mod harmless;
 mod headers;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod heap;
@@ -26,8 +27,9 @@ mod sizes;
 mod stamp;
 mod status;
 mod stop;
+mod store;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -48,6 +50,7 @@ enum Command {
     Perf(Box<perf::PerfArgs>),
     Receive(receive::ReceiveArgs),
     Serve(serve::ServeArgs),
+    Store(store::StoreArgs),
 }
 
 /// Parses the command line and runs the subcommand it names.
@@ -57,8 +60,16 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::Perf(args) => perf::run(&args),
         Command::Receive(args) => receive::run(args),
         Command::Serve(args) => serve::run(&args),
+        Command::Store(args) => store::run(&args),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints what a command found out.
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::Output { target: "stdout".to_owned(), detail: error.to_string() })
 }
 
 /// Prints what `--help` of that subcommand prints.

@@ -15,4 +15,5 @@ mod ending;
 mod outages;
 mod output;
 mod routing;
+mod store;
 mod straight;

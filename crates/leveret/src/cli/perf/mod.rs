@@ -31,7 +31,7 @@ mod topology;
 mod watch;
 mod worker;
 
-use std::{cell::Cell, io::Write as _, time::Duration};
+use std::{cell::Cell, time::Duration};
 
 use super::{Failure, open_files};
 use args::Format;
@@ -66,9 +66,7 @@ fn print(outcome: &Outcome, format: Format) -> Result<(), Failure> {
         Format::Text => report::summary(outcome),
         Format::Json => format!("{}\n", json::summary(outcome)),
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| Failure::Output { target: "stdout".to_owned(), detail: error.to_string() })
+    super::print(&text)
 }
 
 fn verdict(outcome: Outcome) -> Result<(), Failure> {

@@ -6,7 +6,6 @@
 
 mod desk;
 mod gap;
-mod harmless;
 mod json;
 mod message;
 mod receiver;

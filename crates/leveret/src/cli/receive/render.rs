@@ -6,11 +6,11 @@
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    harmless::{Marks, push_harmless},
     json,
     message::Message,
     severity::{Severity, severity},
 };
+use crate::cli::harmless::{Marks, push_harmless};
 
 /// What is written for one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -22,6 +22,13 @@ pub(crate) fn push_harmless(octets: &[u8], marks: Marks, line: &mut Vec<u8>) {
     }
 }
 
+/// A text of one line in a harmless form.
+pub(crate) fn text(text: &str) -> String {
+    let mut line = Vec::new();
+    push_harmless(text.as_bytes(), Marks { on: "", off: "" }, &mut line);
+    String::from_utf8_lossy(&line).replace(['\t', '\n'], " ")
+}
+
 fn push_char(character: char, marks: Marks, line: &mut Vec<u8>) {
     match character {
         '\t' | '\n' => line.push(character as u8),
