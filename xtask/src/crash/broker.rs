@@ -105,7 +105,11 @@ impl Leveret<'_> {
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.process.take().context("it does not run")?.kill()?;
+        let mut process = self.process.take().context("it does not run")?;
+        if let Some(lossy) = self.lossy {
+            lossy.power_off();
+        }
+        process.kill()?;
         if let Some(lossy) = self.lossy {
             lossy.power_cut();
         }
