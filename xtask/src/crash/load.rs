@@ -12,7 +12,7 @@ use leveret_sim::random::Random;
 
 use super::{
     Books,
-    body::MessageId,
+    body::{FIRST_HEAVY, MessageId},
     client::{self, Address, Outcome},
     definitions::{FANOUT, STEADY, Standing, Thing, changing_exchanges, changing_queues},
 };
@@ -20,6 +20,7 @@ use super::{
 const UNCONFIRMED_MAX: usize = 200;
 /// Messages of a publisher before it waits for the kill.
 const MESSAGES_MAX: u64 = 4_000;
+const HEAVY_MESSAGES_MAX: u64 = 20_000;
 
 /// A publish whose confirm has not come.
 struct Pending {
@@ -41,17 +42,20 @@ impl Pending {
     }
 }
 
-/// Publishes until the broker is gone, or that is enough.
+/// Publishes until the broker is gone, or that is enough: messages that are mostly small, or large.
 pub(super) async fn publish(
     broker: Address,
     books: Arc<Books>,
     publisher: u32,
+    is_heavy: bool,
     mut random: Random,
 ) -> Result<()> {
     let connection = broker.connect().await?;
     let channel = client::confirming(&connection).await?;
     let mut pending = VecDeque::new();
-    let mut outcome = publish_all(&channel, &books, publisher, &mut random, &mut pending).await;
+    let numbers = if is_heavy { FIRST_HEAVY..FIRST_HEAVY + HEAVY_MESSAGES_MAX } else { 0..MESSAGES_MAX };
+    let ids = numbers.map(|number| MessageId { publisher, number });
+    let mut outcome = publish_all(&channel, &books, ids, &mut random, &mut pending).await;
     // What the broker said before it went counts, whatever came between.
     for left in pending {
         outcome = outcome.and(left.settle(&books).await);
@@ -62,12 +66,12 @@ pub(super) async fn publish(
 async fn publish_all(
     channel: &Channel,
     books: &Books,
-    publisher: u32,
+    ids: impl Iterator<Item = MessageId>,
     random: &mut Random,
     pending: &mut VecDeque<Pending>,
 ) -> lapin::Result<()> {
-    for number in 0..MESSAGES_MAX {
-        pending.push_back(send(channel, books, MessageId { publisher, number }, random).await?);
+    for id in ids {
+        pending.push_back(send(channel, books, id, random).await?);
         if pending.len() >= UNCONFIRMED_MAX || random.permille(5) {
             pending.pop_front().expect("there is one at least").settle(books).await?;
         }

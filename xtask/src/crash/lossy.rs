@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
@@ -31,6 +31,7 @@ use leveret_sim::{
 
 /// Room for files: far more than a run writes before its journals are compacted.
 const CAPACITY_OCTETS: u64 = 4 << 30;
+const DEVICE: &str = "/dev/fuse";
 const UNCACHED: Duration = Duration::ZERO;
 /// A sync takes up to so long, so that there is something to lose most of the time.
 const SYNC_MICROS_MAX: u64 = 4_000;
@@ -46,6 +47,20 @@ pub(super) struct LossyFolder {
 }
 
 impl LossyFolder {
+    /// An error that says what is missing where a file system cannot be mounted.
+    pub(super) fn check_possible() -> Result<()> {
+        if !Path::new(DEVICE).exists() {
+            bail!(
+                "--lossy takes a file system of its own, and there is no {DEVICE} here (modprobe fuse; in a \
+                 container --device {DEVICE} --cap-add SYS_ADMIN)"
+            );
+        }
+        if !rustix::process::geteuid().is_root() {
+            bail!("--lossy takes a file system of its own, which only root may mount");
+        }
+        Ok(())
+    }
+
     pub(super) fn mount(path: &Path, seed: u64) -> Result<Self> {
         std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         let disk = SimDisk::new(Random::new(seed), CAPACITY_OCTETS);
@@ -59,7 +74,7 @@ impl LossyFolder {
         config.n_threads = Some(THREADS);
         config.mount_options = vec![MountOption::FSName("leveret-lossy".to_owned()), MountOption::NoExec];
         let session = fuser::spawn_mount(files, path, &config)
-            .context("cannot mount a file system by /dev/fuse; it takes root")?;
+            .with_context(|| format!("cannot mount a file system at {}", path.display()))?;
         Ok(Self { disk, path: path.to_owned(), session: Some(session) })
     }
 
@@ -387,8 +402,8 @@ mod tests {
 
     /// A mounted folder, or nothing where this may not mount.
     fn mounted(folder: &Path, seed: u64) -> Option<LossyFolder> {
-        if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
-            eprintln!("left out: it takes root and /dev/fuse");
+        if let Err(error) = LossyFolder::check_possible() {
+            eprintln!("left out: {error}");
             return None;
         }
         Some(LossyFolder::mount(&folder.join("mounted"), seed).unwrap())

@@ -43,14 +43,20 @@ use self::{
 use crate::workplace::Workplace;
 
 const PUBLISHERS: u32 = 3;
-/// Publisher numbers that a round takes: its publishers, who changes definitions, who checks, who moves
-/// messages in transactions, and a consumer of each steady queue.
-const NUMBERS_A_ROUND: u32 = PUBLISHERS + 3 + STEADY.len() as u32;
+/// Publisher numbers that a round has, more than it takes: for its publishers, who changes definitions, who checks,
+/// who moves messages in transactions, and a consumer of each queue that has one.
+const NUMBERS_A_ROUND: u32 = 16;
 const CHANGER: u32 = PUBLISHERS;
 const CHECKER: u32 = PUBLISHERS + 1;
 const MOVER: u32 = PUBLISHERS + 2;
 const FIRST_CONSUMER: u32 = PUBLISHERS + 3;
 const LOAD_MILLIS_MAX: u64 = 1_500;
+/// Of a hundred rounds so many are heavy: they last longer and their messages are large, so that segments of the
+/// journal are retired meanwhile.
+const HEAVY_PERCENT: u64 = 10;
+const HEAVY_LOAD_MILLIS_MAX: u64 = 6_000;
+/// Of a hundred starts after a kill so many are killed too, and the next one again as often.
+const KILLED_STARTS_PERCENT: u64 = 30;
 /// Of a hundred messages so many are acknowledged when queues are emptied after a kill.
 const ACKED_PERCENT: u64 = 80;
 /// By then clients of a broker that is gone have noticed.
@@ -131,6 +137,9 @@ impl Books {
 
 /// Runs the rounds; whether the outcome is the wanted one.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    if options.lossy {
+        LossyFolder::check_possible()?;
+    }
     // RabbitMQ is no reason to build a leveret.
     let own = std::env::current_exe().context("this program is nowhere")?;
     let given = if options.rabbitmq { Some(own.as_path()) } else { options.leveret.as_deref() };
@@ -199,6 +208,7 @@ struct Run<'a> {
     random: Random,
     runtime: Runtime,
     rounds_done: u32,
+    starts_killed: u32,
     longest_start: Duration,
 }
 
@@ -206,8 +216,8 @@ impl<'a> Run<'a> {
     fn new(workplace: &'a Workplace, broker: Broker<'a>, books: Books, seed: u64) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let (books, random) = (Arc::new(books), Random::new(seed));
-        let (rounds_done, longest_start) = (0, Duration::ZERO);
-        Ok(Self { workplace, broker, books, random, runtime, rounds_done, longest_start })
+        let (rounds_done, starts_killed, longest_start) = (0, 0, Duration::ZERO);
+        Ok(Self { workplace, broker, books, random, runtime, rounds_done, starts_killed, longest_start })
     }
 
     fn rounds(&mut self, rounds: u32) -> Result<()> {
@@ -216,6 +226,7 @@ impl<'a> Run<'a> {
         for round in 0..rounds {
             self.workplace.supervisor.interrupt().check()?;
             self.load(round)?;
+            self.killed_starts()?;
             self.start()?;
             self.rounds_done += 1;
             self.check(round, ACKED_PERCENT)?;
@@ -241,6 +252,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Kills it while it makes of its files what it served before.
+    fn killed_starts(&mut self) -> Result<()> {
+        while self.broker.can_die_starting() && self.random.percent(KILLED_STARTS_PERCENT) {
+            let micros = u64::try_from(self.longest_start.as_micros()).unwrap_or(u64::MAX);
+            let after = Duration::from_micros(self.random.between(0, micros));
+            self.broker.start_and_kill(after)?;
+            self.starts_killed += 1;
+        }
+        Ok(())
+    }
+
     fn check(&mut self, round: u32, acked_percent: u64) -> Result<()> {
         let random = self.random.fork();
         let mut check = Check::new(&self.books, publisher(round, CHECKER), random, acked_percent);
@@ -249,8 +271,10 @@ impl<'a> Run<'a> {
 
     /// Keeps the broker busy for a random time and kills it.
     fn load(&mut self, round: u32) -> Result<()> {
-        let mut clients = self.clients(round);
-        let millis = self.random.between(0, LOAD_MILLIS_MAX);
+        let is_heavy = self.random.percent(HEAVY_PERCENT);
+        let mut clients = self.clients(round, is_heavy);
+        let millis_max = if is_heavy { HEAVY_LOAD_MILLIS_MAX } else { LOAD_MILLIS_MAX };
+        let millis = self.random.between(0, millis_max);
         // The moment of the kill is what is drawn: nothing is waited for.
         std::thread::sleep(Duration::from_millis(millis));
         while let Some(ended) = clients.tasks.try_join_next() {
@@ -280,7 +304,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn clients(&mut self, round: u32) -> Clients {
+    fn clients(&mut self, round: u32, is_heavy: bool) -> Clients {
         let is_killed = watch::Sender::new(false);
         let broker = Address { url: self.broker.url(), is_killed: is_killed.subscribe() };
         let mut clients = Clients { tasks: JoinSet::new(), running: BTreeSet::new(), is_killed };
@@ -291,7 +315,7 @@ impl<'a> Run<'a> {
         };
         for number in 0..PUBLISHERS {
             let (publisher, random) = (publisher(round, number), self.random.fork());
-            let client = load::publish(broker.clone(), Arc::clone(books), publisher, random);
+            let client = load::publish(broker.clone(), Arc::clone(books), publisher, is_heavy, random);
             start(format!("publisher {number}"), Box::pin(client));
         }
         // One queue has none, and so it grows from round to round.
@@ -312,8 +336,10 @@ impl<'a> Run<'a> {
         let ledger = self.books.ledger();
         let counts = ledger.counts;
         println!(
-            "{} kills, each under load; the longest start took {:?}",
-            self.rounds_done, self.longest_start
+            "{} kills under load and {} while it started; the longest start took {} ms",
+            self.rounds_done,
+            self.starts_killed,
+            self.longest_start.as_millis()
         );
         println!(
             "{} messages sent, {} confirmed; {} deliveries, {} acknowledged, {} of them with an answer behind them; \
@@ -345,5 +371,6 @@ impl<'a> Run<'a> {
 
 /// The number that a publisher of a round has, and none of another round.
 const fn publisher(round: u32, number: u32) -> u32 {
+    assert!(number < NUMBERS_A_ROUND);
     round * NUMBERS_A_ROUND + number
 }
