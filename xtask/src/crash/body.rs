@@ -9,6 +9,8 @@ use leveret_sim::random::Random;
 /// Octets before the padding: publisher and number.
 const HEAD_OCTETS: usize = 12;
 const PADDING_OCTETS_MAX: usize = 40_000;
+/// Messages with this number and above are large more often than not.
+pub(super) const FIRST_HEAVY: u64 = 1 << 32;
 
 /// A message's name: its publisher, and which of that publisher's messages it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,8 +22,9 @@ pub(super) struct MessageId {
 impl MessageId {
     pub(super) fn body(self) -> Vec<u8> {
         let mut random = Random::new(u64::from(self.publisher) << 40 ^ self.number);
-        // One in twenty is large, so that batches, pages and frames are all crossed.
-        let padding_max = if random.percent(5) { PADDING_OCTETS_MAX } else { 200 };
+        // One in twenty is large at least, so that batches, pages and frames are all crossed.
+        let large_percent = if self.number >= FIRST_HEAVY { 60 } else { 5 };
+        let padding_max = if random.percent(large_percent) { PADDING_OCTETS_MAX } else { 200 };
         let octets = HEAD_OCTETS + random.below(padding_max + 1);
         let mut body = Vec::with_capacity(octets + 8);
         body.extend_from_slice(&self.publisher.to_be_bytes());
@@ -48,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_body_is_known_again_and_no_other_one() {
-        for number in 0..200 {
+        for number in (0..200).chain(FIRST_HEAVY..FIRST_HEAVY + 200) {
             let id = MessageId { publisher: 7, number };
             let mut body = id.body();
             assert_eq!(MessageId::of(&body), Some(id));

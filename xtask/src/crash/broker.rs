@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::lossy::LossyFolder;
@@ -67,6 +67,23 @@ impl<'a> Broker<'a> {
         Ok(begun.elapsed())
     }
 
+    /// Whether it is a single process that can be killed before it answers.
+    pub(super) const fn can_die_starting(&self) -> bool {
+        matches!(self, Self::Leveret(_))
+    }
+
+    /// Starts it, and ends it as a crash does after that time, whether it serves by then or not.
+    pub(super) fn start_and_kill(&mut self, after: Duration) -> Result<()> {
+        match self {
+            Self::Leveret(leveret) => {
+                leveret.process = Some(leveret.spawn()?);
+                std::thread::sleep(after);
+                leveret.kill()
+            }
+            Self::RabbitMq { .. } => bail!("its start is not a single process"),
+        }
+    }
+
     pub(super) fn url(&self) -> String {
         match self {
             Self::Leveret(leveret) => format!("amqp://guest:guest@127.0.0.1:{}/%2f", leveret.port),
@@ -92,12 +109,16 @@ impl<'a> Broker<'a> {
 }
 
 impl Leveret<'_> {
-    fn start(&mut self) -> Result<()> {
+    fn spawn(&self) -> Result<Process> {
         let listen = format!("127.0.0.1:{}", self.port);
         let program = Program::new("leveret-serve", &self.workplace.binary);
         let program = program.args(["serve", "--listen", &listen, "--data"]).args([&self.data]);
         let program = program.args(self.no_sync.then_some("--no-sync"));
-        let mut process = self.workplace.supervisor.spawn(program, self.workplace.folder())?;
+        self.workplace.supervisor.spawn(program, self.workplace.folder())
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let mut process = self.spawn()?;
         ports::await_broker(&mut process, self.port, START_TIME_MAX)
             .context("leveret serve does not start")?;
         self.process = Some(process);
@@ -105,7 +126,11 @@ impl Leveret<'_> {
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.process.take().context("it does not run")?.kill()?;
+        let mut process = self.process.take().context("it does not run")?;
+        if let Some(lossy) = self.lossy {
+            lossy.power_off();
+        }
+        process.kill()?;
         if let Some(lossy) = self.lossy {
             lossy.power_cut();
         }

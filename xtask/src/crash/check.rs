@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures_lite::StreamExt as _;
-use lapin::{Channel, Connection, options::BasicAckOptions};
+use lapin::{
+    Channel, Connection,
+    options::{BasicAckOptions, BasicCancelOptions},
+};
 use leveret_sim::random::Random;
 
 use super::{
@@ -29,11 +32,13 @@ pub(super) struct Check<'a> {
     /// Of a hundred messages so many are acknowledged; the others go back.
     pub(super) acked_percent: u64,
     number: u64,
+    /// What was acknowledged, each with its queue.
+    acked: Vec<(String, MessageId)>,
 }
 
 impl<'a> Check<'a> {
     pub(super) fn new(books: &'a Books, publisher: u32, random: Random, acked_percent: u64) -> Self {
-        Self { books, publisher, random, acked_percent, number: 0 }
+        Self { books, publisher, random, acked_percent, number: 0, acked: Vec::new() }
     }
 
     pub(super) async fn run(&mut self, url: &str) -> Result<()> {
@@ -49,7 +54,19 @@ impl<'a> Check<'a> {
                 self.empty(&connection, &queue, Order::Kept).await?;
             }
         }
+        self.settle(&connection).await?;
         connection.close(200, "checked".into()).await.context("the broker does not close a connection")
+    }
+
+    /// A confirm on a connection covers what was acknowledged on it before.
+    async fn settle(&mut self, connection: &Connection) -> Result<()> {
+        let channel = client::confirming(connection).await?;
+        let outcome = self.publish(&channel, "", STEADY[0].0).await?.1;
+        anyhow::ensure!(outcome == Outcome::Confirmed, "a message is not taken: {outcome:?}");
+        for (queue, id) in self.acked.drain(..) {
+            self.books.settled(&queue, [id]);
+        }
+        client::close(&channel).await
     }
 
     async fn names(&mut self, connection: &Connection) -> Result<()> {
@@ -76,7 +93,7 @@ impl<'a> Check<'a> {
             if standing == Standing::There {
                 self.books.ledger().emptied(&Emptying::of(name, Order::Kept));
             }
-            self.books.ledger().deleted(name);
+            self.books.ledger().all_gone(name);
         }
     }
 
@@ -90,7 +107,7 @@ impl<'a> Check<'a> {
         let channel = client::confirming(connection).await?;
         let outcome = self.publish(&channel, DIRECT, queue).await?.1;
         self.found(&Thing::Binding(queue.to_owned()), outcome != Outcome::Returned);
-        Ok(())
+        client::close(&channel).await
     }
 
     async fn publish(
@@ -120,7 +137,7 @@ impl<'a> Check<'a> {
             Err(_) => self.books.ledger().violation(format!("{queue} stopped before its last message")),
         }
         self.books.ledger().emptied(&emptying);
-        channel.close(200, "checked".into()).await.context("the broker does not close a channel")
+        client::close(&channel).await
     }
 
     async fn take_all(
@@ -131,19 +148,22 @@ impl<'a> Check<'a> {
         emptying: &mut Emptying,
     ) -> Result<()> {
         let mut consumer = client::consume(channel, queue).await?;
-        loop {
+        let mut is_last = false;
+        while !is_last {
             let delivery = consumer.next().await.context("the consumer ended")??;
             let id = self.books.ledger().found(&delivery.data, emptying);
             if let Some(id) = id
                 && (id == last || self.random.percent(self.acked_percent))
             {
                 self.books.ledger().acked(queue, id);
-                delivery.ack(BasicAckOptions::default()).await?;
+                self.acked.push((queue.to_owned(), id));
+                channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await?;
             }
-            if id == Some(last) {
-                return Ok(());
-            }
+            is_last = id == Some(last);
         }
+        // A consumer that is dropped is cancelled some time later, which its channel may not live to see.
+        channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+        Ok(())
     }
 }
 
@@ -161,5 +181,6 @@ pub(super) async fn set_up(url: &str, books: &Books) -> Result<()> {
     for (queue, _) in &STEADY[..3] {
         client::bind(&channel, queue, FANOUT, "").await?;
     }
+    client::close(&channel).await?;
     connection.close(200, "set up".into()).await.context("the broker does not close a connection")
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows no ledger. Invariant: all that is declared here is durable.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, Error, ErrorKind,
     ExchangeKind, PublisherConfirm,
@@ -12,6 +12,7 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
+use tokio::sync::watch;
 
 use super::definitions::{DIRECT, FANOUT, QUORUM, Thing};
 
@@ -22,11 +23,36 @@ pub(super) async fn connect(url: &str) -> Result<Connection> {
     Connection::connect(url, ConnectionProperties::default()).await.context("the broker takes no connection")
 }
 
+/// Where a broker is that is going to be killed.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) url: String,
+    pub(super) is_killed: watch::Receiver<bool>,
+}
+
+impl Address {
+    /// Connects, if the broker lives until then: lapin 4.12.3 waits for ever when it dies between two methods of
+    /// the handshake.
+    pub(super) async fn connect(&self) -> Result<Connection> {
+        let mut is_killed = self.is_killed.clone();
+        tokio::select! {
+            connection = connect(&self.url) => connection,
+            _ = is_killed.wait_for(|is_killed| *is_killed) => bail!("the broker was killed before"),
+        }
+    }
+}
+
 /// A channel on which publishes are confirmed.
 pub(super) async fn confirming(connection: &Connection) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok(channel)
+}
+
+/// Closes a channel in order. One that is dropped is closed some time later, which fails where its connection is
+/// closed meanwhile.
+pub(super) async fn close(channel: &Channel) -> Result<()> {
+    channel.close(200, "done".into()).await.context("the broker does not close a channel")
 }
 
 /// Publishes a persistent message; mandatory, so that one without a queue comes back.
@@ -92,6 +118,10 @@ pub(super) async fn delete(channel: &Channel, thing: &Thing) -> lapin::Result<()
     }
 }
 
+pub(super) async fn purge(channel: &Channel, queue: &str) -> lapin::Result<()> {
+    channel.queue_purge(queue.into(), Default::default()).await.map(drop)
+}
+
 pub(super) async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> lapin::Result<()> {
     let (options, arguments) = (Default::default(), FieldTable::default());
     channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await
@@ -103,13 +133,19 @@ pub(super) async fn exists(connection: &Connection, thing: &Thing) -> Result<boo
     let answer = match thing {
         Thing::Queue(name) => declare_queue(&channel, name, true).await,
         Thing::Exchange(name) => declare_exchange(&channel, name, true).await,
-        Thing::Binding(_) => anyhow::bail!("nobody can be asked for a binding"),
+        Thing::Binding(_) => bail!("nobody can be asked for a binding"),
     };
     match answer {
-        Ok(()) => Ok(true),
+        Ok(()) => close(&channel).await.map(|()| true),
         Err(error) if is_not_found(&error) => Ok(false),
         Err(error) => Err(error).with_context(|| format!("cannot ask for {thing:?}")),
     }
+}
+
+/// Whether the broker ended a channel or a connection by an error, rather than by going away.
+pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<Error>();
+    error.is_some_and(|error| matches!(error.kind(), ErrorKind::ProtocolError(_)))
 }
 
 fn is_not_found(error: &Error) -> bool {

@@ -19,7 +19,7 @@ enum Standing {
     Confirmed,
     /// An acknowledgement was sent: it may be there after the next restart, and not before.
     Acked,
-    /// It was not there after a restart, or its queue was deleted: it must never come again.
+    /// It was not there after a restart, or the broker said that it is gone: it must never come again.
     Gone,
 }
 
@@ -45,6 +45,11 @@ pub(super) struct Counts {
     pub(super) confirmed: u64,
     pub(super) delivered: u64,
     pub(super) acked: u64,
+    /// Acknowledgements that an answer covered, which came later on their connection.
+    pub(super) settled: u64,
+    pub(super) commits: u64,
+    /// Answers to declares, binds, unbinds, deletes and purges.
+    pub(super) changes: u64,
     /// Found after a restart as it had to be.
     pub(super) survived: u64,
     /// Not found after a restart, as it may be.
@@ -139,6 +144,16 @@ impl Ledger {
         }
     }
 
+    /// An answer came on the connection of its acknowledgement, to something that was sent behind it.
+    pub(super) fn settled(&mut self, queue: &str, id: MessageId) {
+        if let Some(entry) = self.entry(queue, id)
+            && entry.standing == Standing::Acked
+        {
+            entry.standing = Standing::Gone;
+            self.counts.settled += 1;
+        }
+    }
+
     /// It came while the queue was emptied after a restart.
     pub(super) fn found(&mut self, body: &[u8], emptying: &mut Emptying) -> Option<MessageId> {
         let queue = emptying.queue.clone();
@@ -192,8 +207,17 @@ impl Ledger {
         }
     }
 
-    /// The queue is not there any more: none of its messages may come again.
-    pub(super) fn deleted(&mut self, queue: &str) {
+    /// Before the queue's purge is sent: each of its messages may be there or not.
+    pub(super) fn leaving(&mut self, queue: &str) {
+        for entry in self.queues.entry(queue.to_owned()).or_default().values_mut() {
+            if entry.standing != Standing::Gone {
+                entry.standing = Standing::Acked;
+            }
+        }
+    }
+
+    /// The queue was purged or is not there any more: none of its messages may come again.
+    pub(super) fn all_gone(&mut self, queue: &str) {
         for entry in self.queues.entry(queue.to_owned()).or_default().values_mut() {
             entry.standing = Standing::Gone;
         }
@@ -330,9 +354,45 @@ mod tests {
     #[test]
     fn what_was_deleted_does_not_rise() {
         let mut ledger = ledger(1, 1);
-        ledger.deleted(Q);
+        ledger.all_gone(Q);
         restart(&mut ledger, &[]);
         check(&ledger, &[]);
+        restart(&mut ledger, &[0]);
+        check(&ledger, &["q: message 0 of publisher 1 rose again"]);
+    }
+
+    #[test]
+    fn an_acknowledgement_that_an_answer_covers_lasts_and_a_later_one_may_not() {
+        let mut ledger = ledger(2, 2);
+        (0..2).for_each(|number| ledger.acked(Q, id(number)));
+        ledger.settled(Q, id(0));
+        restart(&mut ledger, &[1]);
+        check(&ledger, &[]);
+        restart(&mut ledger, &[0, 1]);
+        check(&ledger, &["q: message 0 of publisher 1 rose again"]);
+    }
+
+    #[test]
+    fn what_came_again_before_an_answer_is_not_settled_by_it() {
+        let mut ledger = ledger(1, 1);
+        ledger.acked(Q, id(0));
+        restart(&mut ledger, &[0]);
+        ledger.settled(Q, id(0));
+        restart(&mut ledger, &[0]);
+        check(&ledger, &[]);
+    }
+
+    #[test]
+    fn a_purge_without_an_answer_may_take_messages_and_one_with_it_takes_all() {
+        for found in [&[][..], &[0], &[0, 1]] {
+            let mut ledger = ledger(2, 2);
+            ledger.leaving(Q);
+            restart(&mut ledger, found);
+            check(&ledger, &[]);
+        }
+        let mut ledger = ledger(1, 1);
+        ledger.leaving(Q);
+        ledger.all_gone(Q);
         restart(&mut ledger, &[0]);
         check(&ledger, &["q: message 0 of publisher 1 rose again"]);
     }

@@ -1,36 +1,26 @@
-//! What keeps the broker busy until it is killed: publishers that wait for confirms, consumers that
-//! acknowledge, and one client that changes definitions.
+//! What gives the broker messages and changes what it has until it is killed: publishers that wait for
+//! confirms, and one client that changes definitions. Who takes messages is in `consume`.
 //!
 //! Tells the ledger before it says anything to the broker that could have an effect, and after the broker's
-//! answer. Invariant: each ends by itself when the broker is gone.
+//! answer. Invariant: each ends by itself when the broker is gone, with an error if that came too early.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use anyhow::Result;
-use futures_lite::StreamExt as _;
-use lapin::{
-    Channel, PublisherConfirm,
-    message::Delivery,
-    options::{BasicAckOptions, BasicNackOptions, BasicQosOptions},
-};
+use lapin::{Channel, PublisherConfirm};
 use leveret_sim::random::Random;
 
 use super::{
     Books,
-    body::MessageId,
-    client::{self, Outcome},
+    body::{FIRST_HEAVY, MessageId},
+    client::{self, Address, Outcome},
     definitions::{FANOUT, STEADY, Standing, Thing, changing_exchanges, changing_queues},
-    ledger::Listening,
 };
 
 const UNCONFIRMED_MAX: usize = 200;
 /// Messages of a publisher before it waits for the kill.
 const MESSAGES_MAX: u64 = 4_000;
-const PREFETCH: u16 = 50;
-/// Deliveries that a consumer leaves without an answer.
-const UNANSWERED_MAX: usize = 20;
-/// By then what a broker said before it died is known.
-const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(10);
+const HEAVY_MESSAGES_MAX: u64 = 20_000;
 
 /// A publish whose confirm has not come.
 struct Pending {
@@ -41,43 +31,50 @@ struct Pending {
 }
 
 impl Pending {
-    /// Waits for its confirm; false when there will be none.
-    async fn settle(self, books: &Books) -> bool {
-        let answer = tokio::time::timeout(LAST_WORDS_TIME_MAX, self.confirm).await;
-        let Ok(Ok(confirmation)) = answer else { return false };
-        match client::outcome_of(&confirmation) {
+    /// Waits for its confirm.
+    async fn settle(self, books: &Books) -> lapin::Result<()> {
+        match client::outcome_of(&self.confirm.await?) {
             Outcome::Confirmed if self.is_persistent => books.ledger().confirmed(self.id, &self.queues),
             Outcome::Returned => books.ledger().violation(format!("{} came back: no queue", self.id)),
             Outcome::Confirmed | Outcome::Refused => {}
         }
-        true
+        Ok(())
     }
 }
 
-/// Publishes until the broker is gone.
+/// Publishes until the broker is gone, or that is enough: messages that are mostly small, or large.
 pub(super) async fn publish(
-    url: String,
+    broker: Address,
     books: Arc<Books>,
     publisher: u32,
+    is_heavy: bool,
     mut random: Random,
 ) -> Result<()> {
-    let connection = client::connect(&url).await?;
+    let connection = broker.connect().await?;
     let channel = client::confirming(&connection).await?;
     let mut pending = VecDeque::new();
-    for number in 0..MESSAGES_MAX {
-        match send(&channel, &books, MessageId { publisher, number }, &mut random).await {
-            Ok(sent) => pending.push_back(sent),
-            Err(_) => break,
-        }
-        if pending.len() >= UNCONFIRMED_MAX || random.permille(5) {
-            let oldest = pending.pop_front().expect("there is one at least");
-            if !oldest.settle(&books).await {
-                break;
-            }
-        }
-    }
+    let numbers = if is_heavy { FIRST_HEAVY..FIRST_HEAVY + HEAVY_MESSAGES_MAX } else { 0..MESSAGES_MAX };
+    let ids = numbers.map(|number| MessageId { publisher, number });
+    let mut outcome = publish_all(&channel, &books, ids, &mut random, &mut pending).await;
+    // What the broker said before it went counts, whatever came between.
     for left in pending {
-        left.settle(&books).await;
+        outcome = outcome.and(left.settle(&books).await);
+    }
+    Ok(outcome?)
+}
+
+async fn publish_all(
+    channel: &Channel,
+    books: &Books,
+    ids: impl Iterator<Item = MessageId>,
+    random: &mut Random,
+    pending: &mut VecDeque<Pending>,
+) -> lapin::Result<()> {
+    for id in ids {
+        pending.push_back(send(channel, books, id, random).await?);
+        if pending.len() >= UNCONFIRMED_MAX || random.permille(5) {
+            pending.pop_front().expect("there is one at least").settle(books).await?;
+        }
     }
     Ok(())
 }
@@ -103,74 +100,24 @@ async fn send(
     Ok(Pending { id, queues, confirm, is_persistent })
 }
 
-/// Consumes until the broker is gone: most is acknowledged, one by one or several at once, some goes back,
-/// and some is left without an answer.
-pub(super) async fn consume(
-    url: String,
+/// Changes definitions until the broker is gone.
+pub(super) async fn change(
+    broker: Address,
     books: Arc<Books>,
-    queue: &'static str,
+    publisher: u32,
     mut random: Random,
 ) -> Result<()> {
-    let connection = client::connect(&url).await?;
-    let channel = connection.create_channel().await?;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    let mut consumer = client::consume(&channel, queue).await?;
-    let mut listening = Listening::default();
-    let mut unanswered: Vec<(u64, MessageId)> = Vec::new();
-    while let Some(Ok(delivery)) = consumer.next().await {
-        let known = books.ledger().delivered(queue, &delivery.data, delivery.redelivered, &mut listening);
-        if let Some(id) = known {
-            unanswered.push((delivery.delivery_tag, id));
-        }
-        if answer(&delivery, queue, &books, &mut unanswered, &mut random).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-async fn answer(
-    delivery: &Delivery,
-    queue: &str,
-    books: &Books,
-    unanswered: &mut Vec<(u64, MessageId)>,
-    random: &mut Random,
-) -> lapin::Result<()> {
-    let chance = random.below(100);
-    if chance < 5 || unanswered.len() > UNANSWERED_MAX {
-        for (_, id) in unanswered.drain(..) {
-            books.ledger().acked(queue, id);
-        }
-        return delivery.ack(BasicAckOptions { multiple: true }).await.map(drop);
-    }
-    if chance < 8 {
-        return Ok(());
-    }
-    let Some((_, id)) = unanswered.pop() else { return Ok(()) };
-    if chance < 10 {
-        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-        return delivery.nack(options).await.map(drop);
-    }
-    books.ledger().acked(queue, id);
-    delivery.ack(BasicAckOptions::default()).await.map(drop)
-}
-
-/// Changes definitions until the broker is gone.
-pub(super) async fn change(url: String, books: Arc<Books>, publisher: u32, mut random: Random) -> Result<()> {
-    let connection = client::connect(&url).await?;
+    let connection = broker.connect().await?;
     let channel = client::confirming(&connection).await?;
     let mut number = 0;
     loop {
         number += 1;
-        let changed = if random.percent(30) {
+        if random.percent(30) {
             let name = random.pick_from(changing_exchanges()).expect("there are some");
-            turn(&channel, &books, &Thing::Exchange(name)).await
+            turn(&channel, &books, &Thing::Exchange(name)).await?;
         } else {
             let name = random.pick_from(changing_queues()).expect("there are some");
-            change_queue(&channel, &books, &name, MessageId { publisher, number }, &mut random).await
-        };
-        if changed.is_err() {
-            return Ok(());
+            change_queue(&channel, &books, &name, MessageId { publisher, number }, &mut random).await?;
         }
     }
 }
@@ -184,9 +131,16 @@ async fn change_queue(
 ) -> lapin::Result<()> {
     let queue = Thing::Queue(name.to_owned());
     let is_there = books.definitions().standing(&queue) == Standing::There;
-    match random.below(4) {
-        0 if is_there => turn(channel, books, &Thing::Binding(name.to_owned())).await,
-        1 | 2 if is_there => {
+    match random.below(10) {
+        0 | 1 if is_there => turn(channel, books, &Thing::Binding(name.to_owned())).await,
+        2 if is_there => {
+            books.ledger().leaving(name);
+            client::purge(channel, name).await?;
+            books.ledger().counts.changes += 1;
+            books.ledger().all_gone(name);
+            Ok(())
+        }
+        3..=6 if is_there => {
             books.ledger().sent(id, &[name]);
             let confirm = client::publish(channel, "", name, &id.body()).await?;
             if client::outcome_of(&confirm.await?) == Outcome::Confirmed {

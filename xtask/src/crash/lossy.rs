@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
@@ -31,7 +31,12 @@ use leveret_sim::{
 
 /// Room for files: far more than a run writes before its journals are compacted.
 const CAPACITY_OCTETS: u64 = 4 << 30;
+const DEVICE: &str = "/dev/fuse";
 const UNCACHED: Duration = Duration::ZERO;
+/// A sync takes up to so long, so that there is something to lose most of the time.
+const SYNC_MICROS_MAX: u64 = 4_000;
+/// Who else writes does not wait for a sync.
+const THREADS: usize = 4;
 const NAME_OCTETS_MAX: u32 = 255;
 
 /// A mounted folder. Dropping it unmounts it; whoever used it must have ended before.
@@ -42,14 +47,34 @@ pub(super) struct LossyFolder {
 }
 
 impl LossyFolder {
+    /// An error that says what is missing where a file system cannot be mounted.
+    pub(super) fn check_possible() -> Result<()> {
+        if !Path::new(DEVICE).exists() {
+            bail!(
+                "--lossy takes a file system of its own, and there is no {DEVICE} here (modprobe fuse; in a \
+                 container --device {DEVICE} --cap-add SYS_ADMIN)"
+            );
+        }
+        if !rustix::process::geteuid().is_root() {
+            bail!("--lossy takes a file system of its own, which only root may mount");
+        }
+        Ok(())
+    }
+
     pub(super) fn mount(path: &Path, seed: u64) -> Result<Self> {
         std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         let disk = SimDisk::new(Random::new(seed), CAPACITY_OCTETS);
-        let files = Files { disk: disk.clone(), open: Mutex::default(), last_handle: AtomicU64::new(0) };
+        let files = Files {
+            disk: disk.clone(),
+            open: Mutex::default(),
+            last_handle: AtomicU64::new(0),
+            delays: Mutex::new(Random::new(!seed)),
+        };
         let mut config = Config::default();
+        config.n_threads = Some(THREADS);
         config.mount_options = vec![MountOption::FSName("leveret-lossy".to_owned()), MountOption::NoExec];
         let session = fuser::spawn_mount(files, path, &config)
-            .context("cannot mount a file system by /dev/fuse; it takes root")?;
+            .with_context(|| format!("cannot mount a file system at {}", path.display()))?;
         Ok(Self { disk, path: path.to_owned(), session: Some(session) })
     }
 
@@ -57,7 +82,13 @@ impl LossyFolder {
         &self.path
     }
 
-    /// Forgets what was not synced, or some of it.
+    /// The power goes: from now on nothing is written or synced, and every call fails. So it goes before the
+    /// process does, whose last sync would be carried out otherwise.
+    pub(super) fn power_off(&self) {
+        self.disk.power_off_at(0);
+    }
+
+    /// The power comes back, and what was not synced is forgotten, or some of it.
     pub(super) fn power_cut(&self) {
         self.disk.power_cut();
     }
@@ -81,11 +112,18 @@ struct Files {
     disk: SimDisk,
     open: Mutex<BTreeMap<u64, Arc<dyn DiskFile>>>,
     last_handle: AtomicU64,
+    delays: Mutex<Random>,
 }
 
 impl Files {
     fn open_files(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<dyn DiskFile>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the time of a sync, before it has any effect.
+    fn delay(&self) {
+        let micros = self.delays.lock().unwrap_or_else(PoisonError::into_inner).between(0, SYNC_MICROS_MAX);
+        std::thread::sleep(Duration::from_micros(micros));
     }
 
     fn keep(&self, file: Arc<dyn DiskFile>) -> FileHandle {
@@ -298,11 +336,13 @@ impl Filesystem for Files {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.delay();
         let synced = self.file(handle).and_then(|file| file.sync().map_err(|error| errno(&error)));
         answer!(reply, synced, () => reply.ok());
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.delay();
         let synced = self.disk.sync_names().map_err(|error| errno(&error));
         answer!(reply, synced, () => reply.ok());
     }
@@ -362,8 +402,8 @@ mod tests {
 
     /// A mounted folder, or nothing where this may not mount.
     fn mounted(folder: &Path, seed: u64) -> Option<LossyFolder> {
-        if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
-            eprintln!("left out: it takes root and /dev/fuse");
+        if let Err(error) = LossyFolder::check_possible() {
+            eprintln!("left out: {error}");
             return None;
         }
         Some(LossyFolder::mount(&folder.join("mounted"), seed).unwrap())
@@ -418,5 +458,28 @@ mod tests {
             whole += u32::from(fs::read(not).is_ok_and(|octets| octets == [1; 5000]));
         }
         assert!((3..18).contains(&there) && whole < there, "of 20 {there} were there, {whole} of them whole");
+    }
+
+    #[test]
+    fn once_the_power_is_off_nothing_is_synced() {
+        let mut lost = 0;
+        for seed in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let Some(lossy) = mounted(folder.path(), seed) else { return };
+            let path = lossy.path().join("a");
+            fs::write(&path, [1; 5000]).unwrap();
+            fs::File::open(lossy.path()).unwrap().sync_all().unwrap();
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            lossy.power_off();
+            assert!(file.sync_data().is_err());
+            assert!(file.write_all_at(b"2", 0).is_err());
+            assert!(fs::File::create(lossy.path().join("b")).is_err());
+            lossy.power_cut();
+            assert!(!lossy.path().join("b").exists());
+            let octets = fs::read(&path).unwrap();
+            assert!(octets.first() != Some(&b'2'));
+            lost += u32::from(octets != [1; 5000]);
+        }
+        assert!((5..20).contains(&lost), "of 20 {lost} lost something");
     }
 }

@@ -9,25 +9,33 @@ mod body;
 mod broker;
 mod check;
 mod client;
+mod consume;
 mod definitions;
 mod ledger;
 mod load;
 mod lossy;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
 use leveret_sim::random::Random;
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::{
+    runtime::Runtime,
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 
 use self::{
+    body::MessageId,
     broker::Broker,
     check::Check,
+    client::Address,
     definitions::{Definitions, STEADY, Thing},
     ledger::Ledger,
     lossy::LossyFolder,
@@ -35,9 +43,20 @@ use self::{
 use crate::workplace::Workplace;
 
 const PUBLISHERS: u32 = 3;
-/// Publisher numbers that a round takes: its publishers, who changes definitions, who checks.
-const NUMBERS_A_ROUND: u32 = PUBLISHERS + 2;
+/// Publisher numbers that a round has, more than it takes: for its publishers, who changes definitions, who checks,
+/// who moves messages in transactions, and a consumer of each queue that has one.
+const NUMBERS_A_ROUND: u32 = 16;
+const CHANGER: u32 = PUBLISHERS;
+const CHECKER: u32 = PUBLISHERS + 1;
+const MOVER: u32 = PUBLISHERS + 2;
+const FIRST_CONSUMER: u32 = PUBLISHERS + 3;
 const LOAD_MILLIS_MAX: u64 = 1_500;
+/// Of a hundred rounds so many are heavy: they last longer and their messages are large, so that segments of the
+/// journal are retired meanwhile.
+const HEAVY_PERCENT: u64 = 10;
+const HEAVY_LOAD_MILLIS_MAX: u64 = 6_000;
+/// Of a hundred starts after a kill so many are killed too, and the next one again as often.
+const KILLED_STARTS_PERCENT: u64 = 30;
 /// Of a hundred messages so many are acknowledged when queues are emptied after a kill.
 const ACKED_PERCENT: u64 = 80;
 /// By then clients of a broker that is gone have noticed.
@@ -74,13 +93,15 @@ pub(crate) struct Options {
 
 /// What is known outside the broker.
 struct Books {
+    /// Whether the broker says of acknowledgements when they last, as RabbitMQ does not.
+    settles: bool,
     ledger: Mutex<Ledger>,
     definitions: Mutex<Definitions>,
 }
 
 impl Books {
-    fn new() -> Self {
-        Self { ledger: Mutex::default(), definitions: Mutex::new(Definitions::new()) }
+    fn new(settles: bool) -> Self {
+        Self { settles, ledger: Mutex::default(), definitions: Mutex::new(Definitions::new()) }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -94,10 +115,18 @@ impl Books {
     /// The broker said that it is there now, or that it is not.
     fn changed(&self, thing: &Thing, is_there: bool) {
         self.definitions().done(thing, is_there);
+        self.ledger().counts.changes += 1;
         if let Thing::Queue(name) = thing
             && !is_there
         {
-            self.ledger().deleted(name);
+            self.ledger().all_gone(name);
+        }
+    }
+
+    /// An answer came on the connection on which those were acknowledged before.
+    fn settled(&self, queue: &str, acked: impl IntoIterator<Item = MessageId>) {
+        if self.settles {
+            acked.into_iter().for_each(|id| self.ledger().settled(queue, id));
         }
     }
 
@@ -108,6 +137,9 @@ impl Books {
 
 /// Runs the rounds; whether the outcome is the wanted one.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    if options.lossy {
+        LossyFolder::check_possible()?;
+    }
     // RabbitMQ is no reason to build a leveret.
     let own = std::env::current_exe().context("this program is nowhere")?;
     let given = if options.rabbitmq { Some(own.as_path()) } else { options.leveret.as_deref() };
@@ -123,7 +155,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             true => Broker::rabbitmq(&workplace)?,
             false => Broker::leveret(&workplace, lossy.as_ref(), options.no_sync)?,
         };
-        let mut run = Run::new(&workplace, broker, seed)?;
+        let mut run = Run::new(&workplace, broker, Books::new(!options.rabbitmq), seed)?;
         let outcome = run.rounds(options.rounds);
         run.report();
         if let Some(lossy) = &lossy {
@@ -147,6 +179,28 @@ fn seed_of_now() -> u64 {
     u64::from(now.subsec_nanos()) ^ now.as_secs()
 }
 
+/// Who keeps the broker busy.
+struct Clients {
+    tasks: JoinSet<(String, Result<()>)>,
+    running: BTreeSet<String>,
+    is_killed: watch::Sender<bool>,
+}
+
+impl Clients {
+    fn ended(
+        &mut self,
+        ended: std::result::Result<(String, Result<()>), JoinError>,
+    ) -> Result<(String, Result<()>)> {
+        let (name, outcome) = ended.context("a client panicked")?;
+        self.running.remove(&name);
+        Ok((name, outcome))
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.running.iter().map(String::as_str).collect()
+    }
+}
+
 struct Run<'a> {
     workplace: &'a Workplace,
     broker: Broker<'a>,
@@ -154,15 +208,16 @@ struct Run<'a> {
     random: Random,
     runtime: Runtime,
     rounds_done: u32,
+    starts_killed: u32,
     longest_start: Duration,
 }
 
 impl<'a> Run<'a> {
-    fn new(workplace: &'a Workplace, broker: Broker<'a>, seed: u64) -> Result<Self> {
+    fn new(workplace: &'a Workplace, broker: Broker<'a>, books: Books, seed: u64) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let (books, random) = (Arc::new(Books::new()), Random::new(seed));
-        let (rounds_done, longest_start) = (0, Duration::ZERO);
-        Ok(Self { workplace, broker, books, random, runtime, rounds_done, longest_start })
+        let (books, random) = (Arc::new(books), Random::new(seed));
+        let (rounds_done, starts_killed, longest_start) = (0, 0, Duration::ZERO);
+        Ok(Self { workplace, broker, books, random, runtime, rounds_done, starts_killed, longest_start })
     }
 
     fn rounds(&mut self, rounds: u32) -> Result<()> {
@@ -171,6 +226,7 @@ impl<'a> Run<'a> {
         for round in 0..rounds {
             self.workplace.supervisor.interrupt().check()?;
             self.load(round)?;
+            self.killed_starts()?;
             self.start()?;
             self.rounds_done += 1;
             self.check(round, ACKED_PERCENT)?;
@@ -196,45 +252,83 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Kills it while it makes of its files what it served before.
+    fn killed_starts(&mut self) -> Result<()> {
+        while self.broker.can_die_starting() && self.random.percent(KILLED_STARTS_PERCENT) {
+            let micros = u64::try_from(self.longest_start.as_micros()).unwrap_or(u64::MAX);
+            let after = Duration::from_micros(self.random.between(0, micros));
+            self.broker.start_and_kill(after)?;
+            self.starts_killed += 1;
+        }
+        Ok(())
+    }
+
     fn check(&mut self, round: u32, acked_percent: u64) -> Result<()> {
         let random = self.random.fork();
-        let mut check = Check::new(&self.books, publisher(round, PUBLISHERS + 1), random, acked_percent);
+        let mut check = Check::new(&self.books, publisher(round, CHECKER), random, acked_percent);
         self.runtime.block_on(check.run(&self.broker.url()))
     }
 
     /// Keeps the broker busy for a random time and kills it.
     fn load(&mut self, round: u32) -> Result<()> {
-        let mut clients = self.clients(round);
-        let millis = self.random.between(0, LOAD_MILLIS_MAX);
+        let is_heavy = self.random.percent(HEAVY_PERCENT);
+        let mut clients = self.clients(round, is_heavy);
+        let millis_max = if is_heavy { HEAVY_LOAD_MILLIS_MAX } else { LOAD_MILLIS_MAX };
+        let millis = self.random.between(0, millis_max);
         // The moment of the kill is what is drawn: nothing is waited for.
         std::thread::sleep(Duration::from_millis(millis));
+        while let Some(ended) = clients.tasks.try_join_next() {
+            if let (name, Err(error)) = clients.ended(ended)? {
+                self.books.ledger().violation(format!("{name}: was not served any more: {error:#}"));
+            }
+        }
         self.broker.kill()?;
+        clients.is_killed.send_replace(true);
         let ending = async {
-            while let Some(ended) = clients.join_next().await {
+            while let Some(ended) = clients.tasks.join_next().await {
                 // Whoever was connecting when the broker went is not served any more.
-                let _ = ended.context("a client panicked")?;
+                if let (name, Err(error)) = clients.ended(ended)?
+                    && client::is_refusal(&error)
+                {
+                    self.books.ledger().violation(format!("{name}: was refused: {error:#}"));
+                }
             }
             anyhow::Ok(())
         };
         let ended = self.runtime.block_on(async { tokio::time::timeout(CLIENT_TIME_MAX, ending).await });
-        ended.context("clients go on although the broker is gone")?
+        match ended {
+            Ok(ended) => ended,
+            Err(_) => {
+                anyhow::bail!("clients go on although the broker is gone: {}", clients.names().join(", "))
+            }
+        }
     }
 
-    fn clients(&mut self, round: u32) -> JoinSet<Result<()>> {
-        let mut clients = JoinSet::new();
-        let handle = self.runtime.handle().clone();
-        let (url, books) = (self.broker.url(), &self.books);
+    fn clients(&mut self, round: u32, is_heavy: bool) -> Clients {
+        let is_killed = watch::Sender::new(false);
+        let broker = Address { url: self.broker.url(), is_killed: is_killed.subscribe() };
+        let mut clients = Clients { tasks: JoinSet::new(), running: BTreeSet::new(), is_killed };
+        let (handle, books) = (self.runtime.handle().clone(), &self.books);
+        let mut start = |name: String, client: Pin<Box<dyn Future<Output = Result<()>> + Send>>| {
+            clients.running.insert(name.clone());
+            clients.tasks.spawn_on(async move { (name, client.await) }, &handle);
+        };
         for number in 0..PUBLISHERS {
             let (publisher, random) = (publisher(round, number), self.random.fork());
-            clients.spawn_on(load::publish(url.clone(), Arc::clone(books), publisher, random), &handle);
+            let client = load::publish(broker.clone(), Arc::clone(books), publisher, is_heavy, random);
+            start(format!("publisher {number}"), Box::pin(client));
         }
         // One queue has none, and so it grows from round to round.
-        for (queue, _) in &STEADY[1..] {
-            clients
-                .spawn_on(load::consume(url.clone(), Arc::clone(books), queue, self.random.fork()), &handle);
+        for (number, (queue, _)) in (FIRST_CONSUMER..).zip(&STEADY[1..]) {
+            let (publisher, random) = (publisher(round, number), self.random.fork());
+            let client = consume::consume(broker.clone(), Arc::clone(books), queue, publisher, random);
+            start(format!("consumer of {queue}"), Box::pin(client));
         }
-        let (publisher, random) = (publisher(round, PUBLISHERS), self.random.fork());
-        clients.spawn_on(load::change(url, Arc::clone(books), publisher, random), &handle);
+        let (mover, random) = (publisher(round, MOVER), self.random.fork());
+        let client = consume::transact(broker.clone(), Arc::clone(books), STEADY[1].0, mover, random);
+        start("mover".to_owned(), Box::pin(client));
+        let (changer, random) = (publisher(round, CHANGER), self.random.fork());
+        start("changer".to_owned(), Box::pin(load::change(broker, Arc::clone(books), changer, random)));
         clients
     }
 
@@ -242,13 +336,25 @@ impl<'a> Run<'a> {
         let ledger = self.books.ledger();
         let counts = ledger.counts;
         println!(
-            "{} kills, each under load; the longest start took {:?}",
-            self.rounds_done, self.longest_start
+            "{} kills under load and {} while it started; the longest start took {} ms",
+            self.rounds_done,
+            self.starts_killed,
+            self.longest_start.as_millis()
         );
         println!(
-            "{} messages sent, {} confirmed, {} delivered, {} acknowledged; after restarts {} were found that had \
-             to be there, and {} were not that did not have to",
-            counts.sent, counts.confirmed, counts.delivered, counts.acked, counts.survived, counts.forgotten
+            "{} messages sent, {} confirmed; {} deliveries, {} acknowledged, {} of them with an answer behind them; \
+             {} commits; {} definitions changed",
+            counts.sent,
+            counts.confirmed,
+            counts.delivered,
+            counts.acked,
+            counts.settled,
+            counts.commits,
+            counts.changes
+        );
+        println!(
+            "after restarts {} messages were found that had to be there, and {} were not that did not have to",
+            counts.survived, counts.forgotten
         );
         let violations = ledger.violations();
         let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
@@ -265,5 +371,6 @@ impl<'a> Run<'a> {
 
 /// The number that a publisher of a round has, and none of another round.
 const fn publisher(round: u32, number: u32) -> u32 {
+    assert!(number < NUMBERS_A_ROUND);
     round * NUMBERS_A_ROUND + number
 }
