@@ -4,6 +4,7 @@
 //! gives it back to the page files, once.
 
 use crate::Location;
+use crate::store::ranges::Range;
 
 /// A page, as its file and where in it the page is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,4 +75,12 @@ pub struct AwayRun {
     pub body_octets: u64,
     /// Where they are.
     pub page: PagePlace,
+}
+
+impl AwayRun {
+    /// From the first one's number to the last one's.
+    #[must_use]
+    pub const fn range(&self) -> Range {
+        Range { first: self.first.0, last: self.last.0 }
+    }
 }

@@ -3,133 +3,21 @@
 mod client;
 #[path = "../src/store/disk_tests.rs"]
 mod disk_tests;
+mod store_lab;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use client::{Client, FRAME_OCTETS_MAX, Unheeded, Zeros, names};
+use client::names;
 use disk_tests::MemoryDisk;
 use leveret_broker::{
-    engine::{Config, Engine, Loader, Reading, Retirer, Store, StoreReport, SyncBell, Syncer},
+    engine::{Store, StoreReport},
     store::{Disk, DiskFile, recovery::Damage},
 };
-use leveret_wire::{
-    ContentHeader, FrameKind, Method, Properties, decode_frame,
-    method::{basic, exchange, queue},
-    write_body_frames, write_frame,
-};
-
-impl SyncBell for Unheeded {
-    fn appended(&self) {}
-    fn awaited(&self) {}
-}
+use leveret_wire::method::exchange;
+use store_lab::Lab;
 
 /// Numbers of messages, by their queues.
 type Numbers = BTreeMap<String, Vec<u32>>;
-
-/// A broker on a folder in memory.
-struct Lab {
-    client: Client,
-    loader: Loader,
-    syncer: Syncer,
-    retirer: Retirer,
-}
-
-impl Lab {
-    fn start(disk: &Arc<MemoryDisk>) -> (Self, Damage) {
-        let store = Store::open(Arc::<MemoryDisk>::clone(disk)).expect("it always starts");
-        let engine = Engine::open_with(Config::default(), Box::new(Zeros), Client::NOW, Some(&store))
-            .expect("it always starts");
-        let loader = Loader::new(&engine, Box::new(Unheeded));
-        let syncer = Syncer::new(&engine, Box::new(Unheeded)).expect("there is a store");
-        let retirer = Retirer::new(&engine, Box::new(Unheeded)).expect("there is a store");
-        let damage = store.damage().clone();
-        (
-            Self { client: Client::on(&engine), loader, syncer: syncer.with_segments_of(64 * 1024), retirer },
-            damage,
-        )
-    }
-
-    fn sync(&mut self) -> Vec<u8> {
-        self.syncer.advance().unwrap();
-        self.retirer.advance().unwrap();
-        self.client.send(&[])
-    }
-
-    fn call<'m>(&mut self, method: impl Into<Method<'m>>) -> Vec<u8> {
-        let mut said = self.client.call(1, method);
-        said.extend(self.sync());
-        said
-    }
-
-    fn declare(&mut self, queue: &str) {
-        let declare = queue::Declare { queue: queue.into(), durable: true, ..Default::default() };
-        assert_eq!(names(&self.call(declare)), ["QueueDeclareOk"]);
-    }
-
-    fn publish(&mut self, queue: &str, numbers: std::ops::Range<u32>) {
-        for number in numbers {
-            let mut octets = Vec::new();
-            let publish = basic::Publish { routing_key: queue.into(), ..Default::default() };
-            Method::from(publish).write_frame(1, &mut octets);
-            let body = number.to_be_bytes();
-            let mut property_octets = Vec::new();
-            Properties { delivery_mode: Some(2), ..Default::default() }.encode(&mut property_octets);
-            let header = ContentHeader {
-                class_id: basic::CLASS_ID,
-                body_octets: 4,
-                property_octets: &property_octets,
-            };
-            write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
-            write_body_frames(1, &body, FRAME_OCTETS_MAX, &mut octets);
-            assert_eq!(self.client.send(&octets), []);
-        }
-        self.sync();
-    }
-
-    /// A message's number; `None` when there is none.
-    fn get(&mut self, queue: &str) -> Option<u32> {
-        let get = basic::Get { queue: queue.into(), no_ack: true, ..Default::default() };
-        let mut said = self.client.call(1, get);
-        while said.is_empty() {
-            assert_eq!(self.client.connection.reading(), Reading::Paused);
-            while self.loader.advance(Client::NOW) {}
-            said = self.client.send(&[]);
-        }
-        let body = bodies(&said).pop()?;
-        Some(u32::from_be_bytes(body.try_into().expect("a body is as it was")))
-    }
-
-    fn has(&mut self, queue: &str) -> bool {
-        let passive = queue::Declare { queue: queue.into(), passive: true, ..Default::default() };
-        let is_there = names(&self.client.call(1, passive)) == ["QueueDeclareOk"];
-        if !is_there {
-            self.client = Client::on(&self.client.engine);
-        }
-        is_there
-    }
-
-    fn drain(&mut self, queue: &str) -> Vec<u32> {
-        if self.has(queue) { std::iter::from_fn(|| self.get(queue)).collect() } else { Vec::new() }
-    }
-
-    /// As a broker that is told to stop.
-    fn stop(mut self) {
-        self.syncer.finish().unwrap();
-        self.retirer.finish().unwrap();
-    }
-}
-
-fn bodies(said: &[u8]) -> Vec<Vec<u8>> {
-    let mut bodies = Vec::new();
-    let mut rest = said;
-    while let Some((frame, octets)) = decode_frame(rest, FRAME_OCTETS_MAX).unwrap() {
-        if frame.kind == FrameKind::Body {
-            bodies.push(frame.payload.to_vec());
-        }
-        rest = &rest[octets..];
-    }
-    bodies
-}
 
 /// A folder with pages, a snapshot and a journal, and which messages are to be there.
 struct Sample {

@@ -509,8 +509,12 @@ impl BrokerBuilder {
 /// What an earlier run left in the folder. What is damaged of it is told.
 fn store(disk: &Arc<DirectoryDisk>) -> Result<Store, StartError> {
     let begin = Instant::now();
-    let store =
-        Store::open(Arc::<DirectoryDisk>::clone(disk)).map_err(|source| StartError::Store { source })?;
+    let open = || Store::open(Arc::<DirectoryDisk>::clone(disk));
+    let opened = match open() {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull && disk.give_up_reserve() => open(),
+        opened => opened,
+    };
+    let store = opened.map_err(|source| StartError::Store { source })?;
     tell_damage(&store, store.damage());
     tracing::info!(
         milliseconds = begin.elapsed().as_millis(),

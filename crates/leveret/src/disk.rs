@@ -17,6 +17,10 @@ use thiserror::Error;
 
 /// The file whose lock says that the folder is taken.
 const LOCK_NAME: &str = "lock";
+/// A file of octets that mean nothing, whose room is there for who empties a full disk.
+const RESERVE_NAME: &str = "reserve";
+/// Octets of it: what many million acknowledgements take.
+pub(crate) const RESERVE_OCTETS: u64 = 16 * 1024 * 1024;
 /// Octets of a process id and a line end, always as many, so that a shorter one leaves nothing of a longer.
 const HOLDER_OCTETS: usize = 11;
 
@@ -106,6 +110,26 @@ impl DirectoryDisk {
         &self.path
     }
 
+    /// Takes room for the time when there is none. Nothing changes if it is taken already.
+    pub(crate) fn take_reserve(&self) -> io::Result<()> {
+        let path = self.path.join(RESERVE_NAME);
+        if path.exists() {
+            return Ok(());
+        }
+        let file = Self::options().create_new(true).open(&path).map_err(no_room)?;
+        let taken = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_OCTETS);
+        if let Err(error) = taken {
+            fs::remove_file(&path)?;
+            return Err(no_room(error.into()));
+        }
+        Ok(())
+    }
+
+    /// Gives the room back that was taken. False when there is none.
+    pub(crate) fn give_up_reserve(&self) -> bool {
+        fs::remove_file(self.path.join(RESERVE_NAME)).is_ok()
+    }
+
     fn options() -> OpenOptions {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600);
@@ -162,7 +186,7 @@ impl Disk for DirectoryDisk {
             let entry = entry?;
             // A name that is no text is none of ours, and neither is a folder, such as lost+found.
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if name != LOCK_NAME && entry.file_type()?.is_file() {
+            if name != LOCK_NAME && name != RESERVE_NAME && entry.file_type()?.is_file() {
                 names.push(name);
             }
         }
@@ -328,6 +352,22 @@ mod tests {
             let refused = DirectoryDisk::open(&path, Syncing::Honest).unwrap_err();
             assert!(refused.to_string().contains(&path.display().to_string()), "{refused}");
         }
+    }
+
+    #[test]
+    fn room_is_taken_once_and_given_up_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = disk_in(folder.path());
+        assert!(!disk.give_up_reserve());
+        for _ in 0..2 {
+            disk.take_reserve().unwrap();
+        }
+        let taken = fs::metadata(folder.path().join(RESERVE_NAME)).unwrap();
+        assert_eq!(taken.len(), RESERVE_OCTETS);
+        assert!(std::os::unix::fs::MetadataExt::blocks(&taken) * 512 >= RESERVE_OCTETS, "it is no hole");
+        assert!(disk.list().unwrap().is_empty());
+        assert!(disk.give_up_reserve());
+        assert!(!disk.give_up_reserve());
     }
 
     #[test]

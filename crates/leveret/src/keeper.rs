@@ -20,7 +20,10 @@ use leveret_broker::{
     store::Disk as _,
 };
 
-use crate::{disk::DirectoryDisk, pager::WakeThread};
+use crate::{
+    disk::{DirectoryDisk, RESERVE_OCTETS},
+    pager::WakeThread,
+};
 
 /// How long something may be in memory alone that nobody waits for.
 const WRITE_WITHIN: Duration = Duration::from_millis(100);
@@ -28,6 +31,8 @@ const WRITE_WITHIN: Duration = Duration::from_millis(100);
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(200);
 /// How long to wait after a bug, so that one that shows itself at once again does not fill the log.
 const REST_AFTER_BUG: Duration = Duration::from_secs(1);
+/// How often to look whether files of pages are needed that are there.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// How often to ask how much room the disk has.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -120,6 +125,9 @@ impl Sync {
                     self.is_awaited.fetch_or(more, Ordering::AcqRel);
                     self.room.look();
                 }
+                Ok(Err(error)) if self.room.makes_room(&error) => {
+                    self.is_awaited.store(true, Ordering::Release);
+                }
                 Ok(Err(error)) => {
                     if !std::mem::replace(&mut has_failed, true) {
                         tracing::error!(%error, "the data folder cannot be written; nothing is confirmed until it can");
@@ -170,9 +178,30 @@ impl Room {
             return;
         }
         self.looked_at = Some(Instant::now());
+        let limit = self.engine.config().disk_free_limit_octets;
         if let Ok(free) = self.disk.free_octets() {
-            self.engine.set_disk_alarm(free < self.engine.config().disk_free_limit_octets);
+            self.engine.set_disk_alarm(free < limit);
+            // Without a limit nobody is kept from filling the disk but by this.
+            if free > limit + 2 * RESERVE_OCTETS
+                && let Err(error) = self.disk.take_reserve()
+            {
+                tracing::debug!(%error, "no room can be taken for a full disk");
+            }
         }
+    }
+
+    /// The disk is full, and there was room in reserve, which can be written now. Publishers wait, so that
+    /// it is there for what consumers say.
+    fn makes_room(&mut self, error: &io::Error) -> bool {
+        let has_reserve = error.kind() == io::ErrorKind::StorageFull && self.disk.give_up_reserve();
+        if has_reserve {
+            self.raise();
+            tracing::error!(
+                "the data folder's disk is full; publishers wait, and {RESERVE_OCTETS} octets in reserve are \
+                 there for acknowledgements"
+            );
+        }
+        has_reserve
     }
 
     /// The disk takes nothing, whatever it says of its room.
@@ -189,31 +218,37 @@ impl Room {
 
 fn retire(mut retirer: Retirer, rings: &Receiver<()>, stopping: &AtomicBool) {
     let mut has_failed = false;
-    let mut rest = None;
+    let mut rest = TIDY_EVERY;
+    let mut tidied_at = Instant::now();
     loop {
-        match rest {
-            Some(rest) => drop(rings.recv_timeout(rest)),
-            None if rings.recv().is_err() => return,
-            None => {}
+        if let Err(RecvTimeoutError::Disconnected) = rings.recv_timeout(rest) {
+            return;
         }
         if stopping.load(Ordering::Acquire) {
             break;
         }
-        let advanced = catch_unwind(AssertUnwindSafe(|| retirer.advance()));
+        let advanced = catch_unwind(AssertUnwindSafe(|| {
+            let more = retirer.advance()?;
+            if tidied_at.elapsed() < TIDY_EVERY {
+                return Ok(more);
+            }
+            tidied_at = Instant::now();
+            retirer.tidy()
+        }));
         rest = match advanced {
             Ok(Ok(more)) => {
                 has_failed = false;
-                more.then_some(Duration::from_millis(10))
+                if more { Duration::from_millis(10) } else { TIDY_EVERY }
             }
             Ok(Err(error)) => {
                 if !std::mem::replace(&mut has_failed, true) {
                     tracing::error!(%error, "old parts of the journal cannot be cleared away");
                 }
-                Some(REST_AFTER_BUG)
+                REST_AFTER_BUG
             }
             Err(_) => {
                 tracing::error!("a bug in the broker kept old parts of its journal from being cleared away");
-                Some(REST_AFTER_BUG)
+                REST_AFTER_BUG
             }
         };
     }

@@ -1,8 +1,8 @@
 //! The threads that wait for the disk: one writes messages that memory has no room for, one reads
 //! them back.
 //!
-//! Two, so that who waits for a page does not wait for what is written. Invariant: both have ended
-//! when the [`Pager`] is dropped.
+//! Two, so that who waits for a page does not wait for what is written. Invariant: when the [`Pager`] is
+//! dropped both have ended, and what they put away is removed.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use std::{
 use leveret_broker::{
     Now,
     engine::{Engine, Loader, Spiller, Wake},
-    store::Disk,
+    store::{Disk, pages::remove_spilled},
 };
 
 use crate::clock::Clock;
@@ -32,6 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// The threads of an engine's pages.
 #[derive(Debug)]
 pub(crate) struct Pager {
+    disk: Arc<dyn Disk>,
     stopping: Arc<AtomicBool>,
     bells: Vec<SyncSender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -75,7 +76,8 @@ impl Worker for Loader {
 impl Pager {
     /// Starts both threads. What an earlier run of the broker has put away is removed.
     pub(crate) fn start(engine: &Arc<Engine>, disk: Arc<dyn Disk>, clock: Clock) -> io::Result<Self> {
-        let mut pager = Self { stopping: Arc::default(), bells: Vec::new(), threads: Vec::new() };
+        let stopping = Arc::default();
+        let mut pager = Self { disk: Arc::clone(&disk), stopping, bells: Vec::new(), threads: Vec::new() };
         let (bell, rings) = sync_channel(1);
         let spiller = Spiller::new(engine, disk, Box::new(WakeThread(bell.clone())))?;
         pager.spawn("leveret-spiller", spiller, bell, rings, clock)?;
@@ -110,6 +112,8 @@ impl Drop for Pager {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        // They mean nothing to anybody else. What cannot be removed is removed at the next start.
+        let _ = remove_spilled(&*self.disk);
     }
 }
 

@@ -6,7 +6,7 @@
 //! up to all that they tell of.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
 };
 
@@ -329,11 +329,37 @@ impl DurableQueue {
         self.kept.lock().push(run);
     }
 
+    /// Adds up by files how many octets of its pages live, as far as counts tell.
+    pub(super) fn count_living(&self, files: &mut BTreeMap<u32, u64>) {
+        let gone = self.gone.lock();
+        for run in &*self.kept.lock() {
+            let range = run.range();
+            let living = range.len().saturating_sub(gone.count_within(range)).min(run.messages.into());
+            let octets = u64::from(run.page.octets) * living / u64::from(run.messages.max(1));
+            // A page with a message in it never counts as nothing.
+            *files.entry(run.page.file).or_default() += octets.max(living);
+        }
+    }
+
+    /// Its pages in those files that have a living message.
+    pub(super) fn kept_in(&self, files: &BTreeSet<u32>) -> Vec<AwayRun> {
+        let gone = self.gone.lock();
+        let kept = self.kept.lock();
+        let of_files = kept.iter().filter(|run| files.contains(&run.page.file) && !gone.covers(run.range()));
+        of_files.copied().collect()
+    }
+
+    /// Messages are on other pages now.
+    pub(super) fn forget(&self, runs: &[AwayRun]) {
+        let pages: BTreeSet<_> = runs.iter().map(|run| (run.page.file, run.page.offset)).collect();
+        self.kept.lock().retain(|run| !pages.contains(&(run.page.file, run.page.offset)));
+    }
+
     /// What a snapshot says of it. Pages whose messages are all gone are forgotten.
     pub(super) fn state(&self) -> QueueState {
         let gone = self.gone.lock().clone();
         let mut kept = self.kept.lock();
-        kept.retain(|run| !gone.covers(Range { first: run.first.0, last: run.last.0 }));
+        kept.retain(|run| !gone.covers(run.range()));
         QueueState { kept: kept.clone(), gone }
     }
 

@@ -11,6 +11,7 @@ mod admission;
 mod alarm;
 mod batch;
 mod chronicle;
+mod compaction;
 mod config;
 mod connection;
 mod consume;

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, io, sync::Arc};
 
 use super::{
-    Engine,
+    Engine, compaction,
     durability::{Durability, DurableQueue},
     inbox::Wake,
 };
@@ -25,6 +25,8 @@ use crate::{
 
 /// Segments that are retired together, so that one snapshot serves them.
 const RETIRED_SEGMENTS_MIN: usize = 2;
+/// Octets of files of pages that nobody needs from which on they are cleared away.
+const GARBAGE_OCTETS_MIN: u64 = 32 * 1024 * 1024;
 
 /// A segment that is retired and may still hold messages that later entries name.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,9 @@ pub struct Retirer {
     next_kept_file: u32,
     snapshot_number: u64,
     first_segment: u64,
+    garbage_octets_min: u64,
+    /// The journal's end when files of pages were looked at last.
+    looked_at: Position,
 }
 
 impl Retirer {
@@ -66,7 +71,46 @@ impl Retirer {
             next_kept_file: engine.next_kept_file,
             snapshot_number: engine.snapshot_number,
             first_segment: engine.first_segment,
+            garbage_octets_min: GARBAGE_OCTETS_MIN,
+            looked_at: Position::default(),
         })
+    }
+
+    /// Clears files of pages away when so many octets of them are needed by nobody.
+    #[must_use]
+    pub fn with_garbage_of(self, octets: u64) -> Self {
+        Self { garbage_octets_min: octets, ..self }
+    }
+
+    /// Clears away files of pages of which little or nothing lives any more, if that is worth it. To be
+    /// called every few seconds. True when there is more to do once the journal is synced further. May
+    /// wait for the disk.
+    ///
+    /// # Errors
+    /// What the disk says. Nothing is lost: call again, after a while.
+    pub fn tidy(&mut self) -> io::Result<bool> {
+        let end = self.durability.journal.end();
+        if self.pending.is_some() || std::mem::replace(&mut self.looked_at, end) == end {
+            return Ok(self.pending.is_some());
+        }
+        let queues = self.durability.queues();
+        let disk = Arc::clone(&self.durability.disk);
+        let wear = compaction::wear(&*disk, &queues, self.next_kept_file)?;
+        if wear.garbage_octets < self.garbage_octets_min {
+            return Ok(false);
+        }
+        let number = self.take_file_number();
+        compaction::rewrite(&*disk, &queues, &wear, number)?;
+        self.prepare_snapshot();
+        self.write_snapshot()?;
+        Ok(self.pending.is_some())
+    }
+
+    /// A number that was tried is not used again, whatever became of it.
+    fn take_file_number(&mut self) -> u32 {
+        let number = self.next_kept_file;
+        self.next_kept_file += 1;
+        number
     }
 
     /// Retires segments when there are some. True when there is more to do once the journal is
@@ -107,14 +151,19 @@ impl Retirer {
             self.held.push(Held { span: segment, named_until: None });
             self.first_segment = segment.number + 1;
         }
+        self.prepare_snapshot();
+        Ok(())
+    }
+
+    fn prepare_snapshot(&mut self) {
         let snapshot = self.snapshot();
         // What it says may rest on what is not synced yet.
         self.pending = Some((self.durability.journal.end(), snapshot));
         self.durability.call_syncer();
-        Ok(())
     }
 
     fn retire_segment(&mut self, segment: SegmentSpan, spans: &[SegmentSpan]) -> io::Result<()> {
+        let number = self.take_file_number();
         let queues = self.durability.queues();
         let is_live = |queue: QueueNumber, ordinal: Ordinal| {
             queues.get(&queue).is_some_and(|queue: &Arc<DurableQueue>| !queue.has_left(ordinal))
@@ -126,9 +175,6 @@ impl Retirer {
             redelivered: &|_, _| false,
             synced: segment.end,
         };
-        let number = self.next_kept_file;
-        // A number that was tried is not used again, whatever became of it.
-        self.next_kept_file += 1;
         let retired = retirement.run(segment, number)?;
         if !retired.losses.is_empty() {
             self.damaged.insert(segment_name(segment.number));

@@ -9,7 +9,7 @@ use std::{io, sync::Arc};
 use super::{
     disk::{Disk, DiskFile},
     journal::QueueNumber,
-    page::PageWriter,
+    page::{self, PageEntry, PageWriter},
     pages::{FILE_HEADER_OCTETS, file_header},
     record::Record,
 };
@@ -51,6 +51,16 @@ pub struct KeptMessage<'a> {
     pub record: &'a [u8],
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+}
+
+impl<'a> KeptMessage<'a> {
+    /// A message of a page that was read.
+    #[must_use]
+    pub fn of_page(page: &'a [u8], entry: &PageEntry) -> Self {
+        let start = entry.offset as usize;
+        let record = &page[start..start + page::record_octets(page, entry)];
+        Self { ordinal: entry.ordinal, record, redelivered: entry.redelivered }
+    }
 }
 
 /// A page and whose it is.

@@ -30,6 +30,9 @@ const SEGMENT_OCTETS: u64 = 8 * 1024;
 /// Octets of messages above which queues put theirs on pages.
 const PAGING_OCTETS: u64 = 16 * 1024;
 
+/// Octets in files of pages that nobody needs above which they are cleared away.
+const GARBAGE_OCTETS: u64 = 4 * 1024;
+
 #[derive(Clone, Default)]
 struct Bell(Arc<AtomicBool>);
 
@@ -113,7 +116,9 @@ impl Lab {
         let syncer = Syncer::new(&engine, Box::new(syncer_bell.clone()))
             .expect("there is a store")
             .with_segments_of(SEGMENT_OCTETS);
-        let retirer = Retirer::new(&engine, Box::new(retirer_bell.clone())).expect("there is a store");
+        let retirer = Retirer::new(&engine, Box::new(retirer_bell.clone()))
+            .expect("there is a store")
+            .with_garbage_of(GARBAGE_OCTETS);
         let spiller = Spiller::new(&engine, Arc::new(disk.clone()), bell())?;
         let loader = Loader::new(&engine, bell());
         let house = House::new(&engine, bell());
@@ -158,6 +163,7 @@ impl Lab {
         self.now.wall_millis = self.now.monotonic_millis;
         let outcome = match random.below(12) {
             0..=1 => self.syncer_bell.answer(|| self.syncer.advance()),
+            2 if random.percent(10) => self.tidy(),
             2 => self.retirer_bell.answer(|| self.retirer.advance()),
             3 => {
                 self.spiller.advance(self.now);
@@ -180,6 +186,14 @@ impl Lab {
             }
         };
         self.power(outcome)
+    }
+
+    /// As the driver does now and then.
+    fn tidy(&mut self) -> io::Result<()> {
+        if self.retirer.tidy()? {
+            self.retirer_bell.wake();
+        }
+        Ok(())
     }
 
     fn power(&self, outcome: io::Result<()>) -> Power {

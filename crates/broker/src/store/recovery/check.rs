@@ -12,7 +12,7 @@ use super::{
     Damage,
     survey::{Survey, read_page},
 };
-use crate::store::{disk::Disk, journal::QueueNumber, ranges::Range, record::Record};
+use crate::store::{disk::Disk, journal::QueueNumber, record::Record};
 
 /// Messages of a queue that are there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn check(
     }
     for (&queue, state) in &survey.snapshot.queues {
         for run in &state.kept {
-            if state.gone.covers(Range { first: run.first.0, last: run.last.0 }) {
+            if state.gone.covers(run.range()) {
                 continue;
             }
             let page = read_page(disk, queue, state, run, &mut survey.damage)?;

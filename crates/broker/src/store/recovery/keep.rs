@@ -14,12 +14,12 @@ use super::{
     survey::{Survey, read_page},
 };
 use crate::{
-    Ordinal,
+    AwayRun, Ordinal,
     store::{
         disk::Disk,
         journal::{Position, QueueNumber, entry::ALIGNMENT, reader::SegmentReader, segment::segment_name},
         kept::{KEPT_FILE_MIN, KeptMessage, KeptWriter, kept_number},
-        page::{self, PageEntry},
+        page::PageEntry,
         ranges::{Range, RangeSet},
         snapshot::{QueueState, Snapshot},
     },
@@ -75,7 +75,7 @@ impl<'s, 'd> Keeping<'s, 'd> {
         for (&queue, state) in &mut survey.snapshot.queues {
             let runs = std::mem::take(&mut state.kept);
             for run in runs {
-                let range = Range { first: run.first.0, last: run.last.0 };
+                let range = run.range();
                 let is_dense = range.len() == u64::from(run.messages);
                 if state.gone.covers(range) {
                     continue;
@@ -93,7 +93,8 @@ impl<'s, 'd> Keeping<'s, 'd> {
                 if !all && living.len() == entries.len() {
                     state.kept.push(run);
                 } else if !living.is_empty() {
-                    let messages: Vec<_> = living.iter().map(|entry| kept_message(&octets, entry)).collect();
+                    let messages: Vec<_> =
+                        living.iter().map(|entry| KeptMessage::of_page(&octets, entry)).collect();
                     writer.add(queue, &messages)?;
                 }
             }
@@ -184,13 +185,7 @@ fn close_up(state: &mut QueueState) {
     }
     for (band, last) in ends {
         let kept = state.kept.iter().filter(|run| run.first.band() == band);
-        let kept: Vec<_> = kept.map(|run| Range { first: run.first.0, last: run.last.0 }).collect();
+        let kept: Vec<_> = kept.map(AwayRun::range).collect();
         state.gone.close_within(Range { first: Ordinal::new(band, 0).0, last }, kept);
     }
-}
-
-fn kept_message<'a>(page: &'a [u8], entry: &PageEntry) -> KeptMessage<'a> {
-    let start = entry.offset as usize;
-    let record = &page[start..start + page::record_octets(page, entry)];
-    KeptMessage { ordinal: entry.ordinal, record, redelivered: entry.redelivered }
 }

@@ -22,7 +22,7 @@ use crate::{
         },
         kept::kept_name,
         page::{self, PageEntry},
-        ranges::{Range, RangeSet},
+        ranges::RangeSet,
         retire::Retirement,
         snapshot::{BadSnapshot, QueueState, Snapshot, snapshot_number},
     },
@@ -290,7 +290,7 @@ pub(in crate::store) fn read_page(
     };
     let Some(entries) = entries else {
         damage.note(&name, run.page.octets.into());
-        let range = Range { first: run.first.0, last: run.last.0 };
+        let range = run.range();
         let living = range.len().saturating_sub(state.gone.count_within(range));
         *damage.lost.entry(queue).or_default() += living.min(run.messages.into());
         return Ok(None);
