@@ -126,6 +126,8 @@ bugs! {
     DeletionNotKept,
     /// A binding is not declared again after a restart.
     BindingNotRevived,
+    /// A worn file of pages is given up with what still lives in it.
+    LivingNotRewritten,
 }
 
 /// Whether the bug is planted.

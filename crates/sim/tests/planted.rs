@@ -77,6 +77,7 @@ planted_in_the_store! {
     an_acknowledgement_not_kept: AcknowledgementNotKept;
     a_deletion_not_kept: DeletionNotKept;
     a_binding_not_revived: BindingNotRevived;
+    what_lives_not_rewritten: LivingNotRewritten;
 }
 
 planted! {
