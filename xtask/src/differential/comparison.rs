@@ -61,6 +61,14 @@ impl Difference {
         format!("{operation}: ours {} / theirs {} [{fields}]", outcome(&self.ours), outcome(&self.theirs))
     }
 
+    /// Whether both declared a queue and differ in how many messages or consumers it has.
+    pub(super) fn is_of_counts(&self) -> bool {
+        let both = [&self.ours, &self.theirs].into_iter().flatten();
+        let fields = self.fields_that_differ();
+        both.filter(|event| event.name == "QueueDeclareOk").count() == 2
+            && fields.iter().all(|field| matches!(*field, "messages" | "consumers"))
+    }
+
     fn fields_that_differ(&self) -> Vec<&'static str> {
         let (Some(ours), Some(theirs)) = (&self.ours, &self.theirs) else { return Vec::new() };
         let mut names: Vec<&'static str> =
@@ -288,6 +296,21 @@ mod tests {
         let right = vec![plain("BasicReturn"), plain("BasicAck")];
         let wrong = vec![plain("BasicAck"), plain("BasicReturn")];
         assert!(check(&wrong, &right).is_err());
+    }
+
+    #[test]
+    fn counts_are_those_of_one_queue() {
+        let ok =
+            |queue, messages| Event::plain("QueueDeclareOk").with("queue", queue).with("messages", messages);
+        let check = |ours: Option<Event>, wanted: bool| {
+            let theirs = Some(ok("a", "1"));
+            let difference = Difference { channel: CHANNEL, lane: Lane::Replies, ours, theirs };
+            assert_eq!(difference.is_of_counts(), wanted);
+        };
+        check(Some(ok("a", "2")), true);
+        check(Some(ok("b", "1")), false);
+        check(Some(Event::plain("QueueDeleteOk").with("messages", "2")), false);
+        check(None, false);
     }
 
     #[test]

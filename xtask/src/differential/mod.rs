@@ -18,12 +18,15 @@ mod field;
 mod generator;
 mod histogram;
 mod janitor;
+mod ledger;
 mod login;
 mod names;
+mod open;
 mod operation;
 mod random;
 mod report;
 mod shrink;
+mod side;
 mod wire;
 
 use std::{
@@ -145,7 +148,9 @@ struct Tally {
     wavering: BTreeMap<String, usize>,
     allowed: BTreeMap<&'static str, usize>,
     left_out: usize,
-    open_ends: usize,
+    asked_again: usize,
+    /// Scripts that ended early, by the order that is open.
+    open_ends: BTreeMap<&'static str, usize>,
     /// For each difference how many scripts showed it.
     differences: BTreeMap<String, usize>,
     broken: Option<anyhow::Error>,
@@ -226,7 +231,8 @@ impl Shared<'_> {
                 // What comes behind the difference has no part in it.
                 let mut script = script.clone();
                 script.steps.truncate(found.step + 1);
-                self.differed(&script, group, &signature(found))?;
+                let whole = report::tell(&script, &outcome.trace, found);
+                self.differed(&script, group, &signature(found), &whole)?;
             }
         }
         Ok(())
@@ -252,14 +258,18 @@ impl Shared<'_> {
         tally.histogram.add(histogram);
         tally.scripts += 1;
         tally.left_out += outcome.left_out;
-        tally.open_ends += usize::from(outcome.is_open_end);
+        tally.asked_again += outcome.asked_again;
+        if let Some(name) = outcome.open_end {
+            *tally.open_ends.entry(name).or_default() += 1;
+        }
         for name in &outcome.allowed {
             *tally.allowed.entry(name).or_default() += 1;
         }
     }
 
-    /// Shrinks a script on which the brokers differ, and keeps it.
-    fn differed(&self, script: &Script, group: Group, signature: &str) -> Result<()> {
+    /// Shrinks a script on which the brokers differ, and keeps it; `whole` tells what they said to all
+    /// of it.
+    fn differed(&self, script: &Script, group: Group, signature: &str, whole: &str) -> Result<()> {
         let number = {
             let mut tally = self.tally();
             if let Some(count) = tally.differences.get_mut(signature) {
@@ -284,7 +294,7 @@ impl Shared<'_> {
         let outcome = duel::run(&smallest, brokers, self.next_run(), PATIENCE)?;
         let text = match &outcome.difference {
             Some(found) => report::tell(&smallest, &outcome.trace, found),
-            None => "the shrunk script does not differ in every run\n".to_owned(),
+            None => format!("the shrunk script does not differ in every run; the whole one:\n{whole}"),
         };
         let path = report::keep(&self.running.failures(), &smallest, &text, number)?;
         println!(
@@ -313,8 +323,9 @@ impl Tally {
         print!("{}", self.histogram.table());
         let seconds = time.as_secs_f64();
         println!("{} scripts, {} steps in {seconds:.0} s", self.scripts, self.histogram.steps);
-        let (left_out, ended) = (self.left_out, self.open_ends);
-        println!("because an order is open: {left_out} steps left out, {ended} scripts ended early");
+        println!("because an order is open: {} steps left out", self.left_out);
+        self.open_ends.iter().for_each(|(name, count)| println!("ended early: {name} {count}"));
+        println!("counts of a queue asked for once more: {}", self.asked_again);
         self.allowed.iter().for_each(|(name, count)| {
             println!("allowed: {name} {count} ({})", allowed::reason_of(name));
         });

@@ -146,11 +146,21 @@ impl Connection {
         if removal.was_active {
             self.let_succeed(&queue);
         }
+        self.note_holder(id, &queue);
         self.give_back_unsent_credit(id, unsent.len());
         if removal.is_abandoned {
             self.remove_abandoned_queue(&queue);
         }
         self.sources.tidy(id);
+    }
+
+    /// A quorum queue counts a consumer that was cancelled for as long as it holds messages.
+    fn note_holder(&mut self, id: SourceId, queue: &QueueCell) {
+        let source = self.sources.of(id);
+        if queue.queue_type() == QueueType::Quorum && source.unacked > 0 {
+            source.is_held = true;
+            queue.step(&self.engine, &mut self.scratch, |queue, _, _| queue.hold());
+        }
     }
 
     /// Messages for those consumers that lie in the inbox or in the mail, unread.
@@ -313,7 +323,9 @@ impl Connection {
     /// A limit for the whole channel holds for its consumers of now as well.
     fn limit_channel(&mut self, channel: u16, prefetch_count: u16) {
         let credit = self.channel_credit(channel);
-        credit.set_limit(prefetch_count.into());
+        let open = self.session.channel(channel).expect("the session found it open");
+        let gotten = open.unacked.iter_mut().filter(|delivery| self.sources.of(delivery.source).is_getter());
+        credit.set_limit(prefetch_count.into(), u32::try_from(gotten.count()).unwrap_or(u32::MAX));
         self.wake_channel(channel);
     }
 

@@ -142,7 +142,8 @@ impl Connection {
         let traced = vhost.is_traced.load(Ordering::Relaxed).then(|| Arc::clone(route));
         let channel = self.session.channel(publish.channel).expect("the session found it open");
         if matches!(channel.mode, ChannelMode::Transaction) {
-            self.transaction_octets += channel.data.transaction.hold_publish(&publish, route);
+            let route = Arc::clone(route);
+            self.hold_publish(&publish, properties.as_ref(), None, &route);
             self.trace_if(traced.as_deref(), &publish, properties.as_ref());
             return Ok(());
         }
@@ -187,13 +188,40 @@ impl Connection {
         copies.check()?;
         let channel = self.session.channel(publish.channel).expect("the session found it open");
         if matches!(channel.mode, ChannelMode::Transaction) {
-            self.transaction_octets += channel.data.transaction.hold_publish(publish, &route);
+            self.hold_publish(publish, Some(properties), Some(copies), &route);
         } else {
             self.append_copies(publish, properties, copies, &route);
         }
         let traced = self.is_traced().then_some(&*route);
         self.trace_if(traced, publish, Some(properties));
         Ok(())
+    }
+
+    /// Holds a publish of a transaction back. As by RabbitMQ, answers go out at once: they are
+    /// delivered while the way is looked for.
+    #[cold]
+    fn hold_publish(
+        &mut self,
+        publish: &Publish<'_>,
+        properties: Option<&Properties<'_>>,
+        copies: Option<CarbonCopies<'_>>,
+        route: &Arc<QueueRoute>,
+    ) {
+        let answers = replies::answers_of(route);
+        if let Some((answers, _)) = &answers {
+            match (properties, copies) {
+                (Some(properties), Some(copies)) => {
+                    self.append_copies(publish, properties, copies, answers);
+                }
+                _ => {
+                    let message = message(publish, properties, self.now);
+                    self.publishes.batch.append(&self.engine, &message, answers, self.input_left);
+                }
+            }
+        }
+        let held = answers.as_ref().map_or(route, |(_, others)| others);
+        let channel = self.session.channel(publish.channel).expect("the session found it open");
+        self.transaction_octets += channel.data.transaction.hold_publish(publish, held);
     }
 
     /// Copies a message that was published, if there is a route to be told. One of a transaction is

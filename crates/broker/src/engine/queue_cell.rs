@@ -334,7 +334,7 @@ impl QueueCell {
             let (counts, is_behind) = self.step(engine, scratch, |queue, messages, effects| {
                 queue.touch(messages.now_millis());
                 queue.keep_time(messages, effects);
-                ((queue.ready(), queue.consumer_count()), queue.is_behind())
+                ((queue.ready(), queue.told_consumer_count()), queue.is_behind())
             })?;
             if !is_behind {
                 return Some(counts);

@@ -11,6 +11,7 @@ use leveret_wire::{Properties, PublishRoute, TableBuf, method::basic};
 use super::{
     connection::Connection,
     queue_cell::{QueueCell, QueueDeclaration},
+    routes::QueueRoute,
     sources::SourceId,
 };
 use crate::{
@@ -52,6 +53,19 @@ pub(super) fn is_asked_for(properties: &Properties<'_>) -> bool {
 /// though it was delivered.
 pub(super) fn is_reply(route: PublishRoute<'_>) -> bool {
     route.exchange().is_empty() && route.routing_key().as_bytes().starts_with(TOKEN_PREFIX.as_bytes())
+}
+
+/// The consumers of answers that a message goes to, and where else it goes; `None` if it is for no
+/// such consumer.
+pub(super) fn answers_of(route: &QueueRoute) -> Option<(Arc<QueueRoute>, Arc<QueueRoute>)> {
+    let is_of_replies = |queue: &Arc<QueueCell>| queue.name.starts_with(TOKEN_PREFIX);
+    if !route.queues.iter().any(is_of_replies) {
+        return None;
+    }
+    let (mut answers, mut others) = (route.clone(), route.clone());
+    answers.queues.retain(|queue| is_of_replies(queue));
+    others.queues.retain(|queue| !is_of_replies(queue));
+    Some((Arc::new(answers), Arc::new(others)))
 }
 
 impl Connection {

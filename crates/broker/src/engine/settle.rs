@@ -11,12 +11,13 @@ use indexmap::IndexMap;
 use super::{
     connection::Connection,
     dead_letters::DeadLetter,
+    queue_cell::QueueCell,
     sources::{Delivery, SourceId},
 };
 use crate::{
     Location, Refusal,
     model::{
-        queue::{Dead, DeathReason, Position},
+        queue::{ConsumerSlot, Dead, DeathReason, Position},
         queue_arguments::QueueType,
     },
     planted::{self, Bug},
@@ -32,6 +33,15 @@ pub(super) struct SettleBatch {
     credited: Vec<u16>,
     freed: Vec<Location>,
     taken: Vec<Delivery>,
+}
+
+/// Why deliveries go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Returning {
+    /// Their consumer said so.
+    ByConsumer,
+    /// Their channel is gone.
+    ByEnd,
 }
 
 /// Deliveries of one source.
@@ -165,23 +175,29 @@ impl Connection {
         for delivery in &deliveries {
             self.give_back_credit(channel, delivery);
         }
-        for run in deliveries.chunk_by(|one, other| one.source == other.source) {
-            self.requeue_run(run);
+        let mut runs: Vec<_> = deliveries.chunk_by(|one, other| one.source == other.source).collect();
+        self.sources.sort_by_tag(&mut runs, |run| run[0].source);
+        for run in runs {
+            self.requeue_run(run, Returning::ByConsumer);
         }
         self.wake_credited();
     }
 
     /// Deliveries of one source.
-    pub(super) fn requeue_run(&mut self, run: &[Delivery]) {
+    pub(super) fn requeue_run(&mut self, run: &[Delivery], returning: Returning) {
         let id = run[0].source;
         let count = u32::try_from(run.len()).expect("fewer than 2^32 deliveries");
         let source = self.sources.of(id);
-        source.unacked -= count;
+        let holders = source.settle(count);
         let slot = source.slot;
         let queue = Arc::clone(&source.queue);
         let done = queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
             let back = run.iter().map(|delivery| (delivery.position, redelivered(delivery.location)));
-            queue.requeue(back, slot, messages, effects);
+            queue.let_go(holders, messages.now_millis());
+            match returning {
+                Returning::ByConsumer => queue.requeue(back, slot, messages, effects),
+                Returning::ByEnd => queue.abandon(back, messages, effects),
+            }
         });
         if done.is_none() {
             self.engine.release(run.iter().map(|delivery| delivery.location));
@@ -210,9 +226,10 @@ impl Connection {
 
     fn settle_source(&mut self, id: SourceId, Settled { count, left }: Settled) {
         let source = self.sources.of(id);
-        source.unacked -= count;
+        let holders = source.settle(count);
         let slot = source.slot;
         source.queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+            queue.let_go(holders, messages.now_millis());
             queue.settle(slot, count, messages, effects);
         });
         let left = source.queue.left(&self.engine, left);
@@ -227,22 +244,22 @@ impl Connection {
         }
     }
 
-    /// Lets every consumer of a channel take what it can.
+    /// Lets every consumer of a channel take what it can, those of one queue together.
     pub(super) fn wake_channel(&mut self, channel: u16) {
         let Some(open) = self.session.channel(channel) else { return };
-        let consumers: Vec<_> = open.data.consumers.values().copied().collect();
-        self.steps_left = self.steps_left.saturating_sub(consumers.len());
-        for id in consumers {
-            self.wake_consumer(id);
+        let mut queues: IndexMap<u64, (Arc<QueueCell>, Vec<ConsumerSlot>)> = IndexMap::new();
+        for id in open.data.consumers.values() {
+            let Some(source) = self.sources.find(*id) else { continue };
+            let Some(slot) = source.slot else { continue };
+            let queue = queues.entry(source.queue.serial);
+            queue.or_insert_with(|| (Arc::clone(&source.queue), Vec::new())).1.push(slot);
         }
-    }
-
-    pub(super) fn wake_consumer(&mut self, id: SourceId) {
-        let Some(source) = self.sources.find(id) else { return };
-        let Some(slot) = source.slot else { return };
-        source.queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
-            queue.wake(slot, messages, effects);
-        });
+        self.steps_left = self.steps_left.saturating_sub(queues.len());
+        for (queue, mut slots) in queues.into_values() {
+            queue.step(&self.engine, &mut self.scratch, |queue, messages, effects| {
+                queue.wake_together(&mut slots, messages, effects);
+            });
+        }
     }
 }
 

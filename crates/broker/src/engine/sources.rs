@@ -39,11 +39,31 @@ pub(super) struct Source {
     /// Its place in the queue, while it is a consumer.
     pub(super) slot: Option<ConsumerSlot>,
     pub(super) unacked: u32,
+    /// Whether its queue knows that it was cancelled and holds messages still.
+    pub(super) is_held: bool,
     /// Whether what it is handed counts in the channel's shared prefetch.
     pub(super) shares_credit: bool,
     /// Whether it is a consumer of answers, whose deliveries have the next tag and do not use it up.
     pub(super) is_of_replies: bool,
     serial: u64,
+}
+
+impl Source {
+    /// Whether messages are asked for one by one.
+    pub(super) fn is_getter(&self) -> bool {
+        self.tag.is_empty()
+    }
+
+    /// Counts deliveries as settled, and says how many holders of messages the queue has less.
+    pub(super) fn settle(&mut self, count: u32) -> usize {
+        self.unacked -= count;
+        if self.is_getter() {
+            return count as usize;
+        }
+        let was_last = self.is_held && self.unacked == 0;
+        self.is_held &= !was_last;
+        usize::from(was_last)
+    }
 }
 
 #[derive(Default)]
@@ -69,6 +89,7 @@ impl Sources {
             no_ack,
             slot: None,
             unacked: 0,
+            is_held: false,
             shares_credit: false,
             is_of_replies: false,
             serial,
@@ -83,6 +104,16 @@ impl Sources {
     /// The source of a delivery that is not settled.
     pub(super) fn of(&mut self, id: SourceId) -> &mut Source {
         self.find(id).expect("a source stays while its deliveries do")
+    }
+
+    /// By queue and tag, as RabbitMQ orders what it gives back of a channel; what was asked for one
+    /// by one first.
+    pub(super) fn sort_by_tag<T>(&self, of: &mut [T], id: impl Fn(&T) -> SourceId) {
+        let source = |item: &T| &self.slots[id(item).slot];
+        of.sort_by(|one, other| {
+            let (one, other) = (source(one), source(other));
+            (&one.queue.name, &one.tag).cmp(&(&other.queue.name, &other.tag))
+        });
     }
 
     /// Forgets the source if nothing needs it.

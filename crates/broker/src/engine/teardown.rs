@@ -4,10 +4,7 @@
 //! Done in slices, because a connection may have a hundred thousand queues; nothing more is read
 //! from it until all is done. Invariant: the answer that says so (`close-ok`) comes last.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use leveret_wire::method::{channel as channel_method, connection};
 
@@ -16,7 +13,8 @@ use super::{
     connection::{ChannelData, Connection},
     inbox::Letter,
     queue_cell::QueueCell,
-    sources::{Delivery, SourceId},
+    settle::Returning,
+    sources::{Delivery, SourceId, Sources},
 };
 use crate::{
     AwayRun, Location,
@@ -55,8 +53,8 @@ pub(super) struct Teardown {
     /// Consumers that are off their queues, and whose messages still lie in the mail.
     stopped: Vec<SourceId>,
     unsent: VecDeque<Unsent>,
-    /// Deliveries go back before what was not sent, which stood behind them.
-    deliveries: BTreeMap<SourceId, VecDeque<Delivery>>,
+    /// Of each source; they go back before what was not sent, which stood behind them.
+    deliveries: VecDeque<VecDeque<Delivery>>,
     /// Queues with one active consumer at a time, which may have been ours.
     successions: Vec<Arc<QueueCell>>,
     queues: VecDeque<Arc<QueueCell>>,
@@ -110,20 +108,23 @@ impl Teardown {
             consumers: VecDeque::new(),
             stopped: Vec::new(),
             unsent: VecDeque::new(),
-            deliveries: BTreeMap::new(),
+            deliveries: VecDeque::new(),
             successions: Vec::new(),
             queues: VecDeque::new(),
             then,
         }
     }
 
-    fn add_channel(&mut self, mut channel: Channel<ChannelData, Delivery>) {
+    fn add_channel(&mut self, mut channel: Channel<ChannelData, Delivery>, sources: &Sources) {
         self.consumers.extend(channel.data.consumers.values());
         let mut taken = Vec::new();
         channel.unacked.take_through(0, &mut taken).expect("tag 0 takes all there are");
-        for delivery in taken {
-            self.deliveries.entry(delivery.source).or_default().push_back(delivery);
-        }
+        // Each source's deliveries stay in order, because the sort is stable.
+        taken.sort_by_key(|delivery| delivery.source);
+        let runs = taken.chunk_by(|one, other| one.source == other.source);
+        let mut runs: Vec<_> = runs.map(|run| VecDeque::from(run.to_vec())).collect();
+        sources.sort_by_tag(&mut runs, |run| run[0].source);
+        self.deliveries.extend(runs);
     }
 
     fn is_done(&self) -> bool {
@@ -153,7 +154,7 @@ impl Connection {
         if let Some(mut channel) = channel {
             self.forget_replies(channel.data.replies.take());
             self.transaction_octets -= channel.data.transaction.octets();
-            teardown.add_channel(channel);
+            teardown.add_channel(channel, &self.sources);
         }
         self.teardowns.push_back(teardown);
         self.run_teardowns();
@@ -166,7 +167,7 @@ impl Connection {
         for (_, mut channel) in self.session.take_channels() {
             self.forget_replies(channel.data.replies.take());
             self.transaction_octets -= channel.data.transaction.octets();
-            teardown.add_channel(channel);
+            teardown.add_channel(channel, &self.sources);
         }
         if then != Then::End || !planted::is(Bug::ExclusiveQueueLeaked) {
             teardown.queues = self.exclusive.values().cloned().collect();
@@ -203,14 +204,13 @@ impl Connection {
             teardown.unsent = self.take_unsent(stopped);
             return;
         }
-        if let Some(mut entry) = teardown.deliveries.first_entry() {
-            let deliveries = entry.get_mut();
+        if let Some(deliveries) = teardown.deliveries.front_mut() {
             let count = deliveries.len().min(STEP_DELIVERIES_MAX);
             let run: Vec<_> = deliveries.drain(..count).collect();
             if deliveries.is_empty() {
-                entry.remove();
+                teardown.deliveries.pop_front();
             }
-            return self.requeue_run(&run);
+            return self.requeue_run(&run, Returning::ByEnd);
         }
         if let Some(unsent) = teardown.unsent.pop_front() {
             return self.put_back_unsent(&unsent.queue, unsent.no_ack, &unsent.letters);

@@ -70,6 +70,29 @@ impl AnyQueue {
         }
     }
 
+    /// How many consumers clients are told of.
+    #[must_use]
+    pub fn told_consumer_count(&self) -> usize {
+        match self {
+            Self::Queue(queue) => queue.told_consumer_count(),
+            Self::Stream(stream) => stream.reader_count(),
+        }
+    }
+
+    /// A consumer that was cancelled holds messages still.
+    pub const fn hold(&mut self) {
+        if let Self::Queue(queue) = self {
+            queue.hold();
+        }
+    }
+
+    /// So many who held messages hold none any more.
+    pub const fn let_go(&mut self, holders: usize, now_millis: u64) {
+        if let Self::Queue(queue) = self {
+            queue.let_go(holders, now_millis);
+        }
+    }
+
     /// Whether there was a consumer and there is none now.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
@@ -171,6 +194,19 @@ impl AnyQueue {
         }
     }
 
+    /// Consumers of one channel may have credit again.
+    pub fn wake_together(
+        &mut self,
+        slots: &mut [ConsumerSlot],
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Self::Queue(queue) => queue.wake_together(slots, messages, effects),
+            Self::Stream(stream) => slots.iter().for_each(|slot| stream.wake(*slot, effects)),
+        }
+    }
+
     /// A part of the consumer's window came back.
     pub fn refill(
         &mut self,
@@ -217,10 +253,23 @@ impl AnyQueue {
         }
     }
 
+    /// Deliveries whose channel is gone go back. A stream has them still.
+    pub fn abandon(
+        &mut self,
+        deliveries: impl ExactSizeIterator<Item = (Position, Location)>,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        match self {
+            Self::Queue(queue) => queue.abandon(deliveries, messages, effects),
+            Self::Stream(_) => effects.dropped.extend(deliveries.map(|(_, location)| location)),
+        }
+    }
+
     /// Messages that a consumer was handed and never sent go back. A stream has them still.
     pub fn put_back(
         &mut self,
-        unsent: impl Iterator<Item = (Position, Location)>,
+        unsent: impl DoubleEndedIterator<Item = (Position, Location)>,
         acknowledgeable: u32,
         messages: &dyn Messages,
         effects: &mut Effects,

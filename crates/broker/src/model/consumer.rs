@@ -25,12 +25,25 @@ pub struct ChannelCredit {
     /// 0 is no limit.
     limit: AtomicU32,
     taken: AtomicU32,
+    /// Places that nobody gives back while the limit is there.
+    lost: AtomicU32,
 }
 
 impl ChannelCredit {
-    /// Sets the limit; 0 is none.
-    pub fn set_limit(&self, limit: u32) {
-        self.limit.store(limit, Ordering::Release);
+    /// Sets the limit; 0 is none. Where there was none, `gotten` messages that `basic.get` took and
+    /// that are not acknowledged take places, and keep them until the limit is lifted, acknowledged
+    /// or not: so does RabbitMQ (`rabbit_limiter`).
+    pub fn set_limit(&self, limit: u32, gotten: u32) {
+        let before = self.limit.swap(limit, Ordering::AcqRel);
+        if limit == 0 || before == 0 {
+            self.lost.store(if limit == 0 { 0 } else { gotten }, Ordering::Release);
+        }
+    }
+
+    /// What may be taken at a time; `None` without a limit.
+    fn places(&self) -> Option<u32> {
+        let limit = self.limit.load(Ordering::Acquire);
+        (limit > 0).then(|| limit.saturating_sub(self.lost.load(Ordering::Acquire)))
     }
 
     /// Counts what was handed out before the limit was there.
@@ -46,15 +59,14 @@ impl ChannelCredit {
     }
 
     fn is_used_up(&self) -> bool {
-        let limit = self.limit.load(Ordering::Acquire);
-        limit > 0 && self.taken.load(Ordering::Acquire) >= limit
+        self.places().is_some_and(|places| self.taken.load(Ordering::Acquire) >= places)
     }
 
     fn reserve(&self, wanted: u32) -> u32 {
-        let limit = self.limit.load(Ordering::Acquire);
+        let places = self.places();
         let mut granted = wanted;
         let grant = |taken: u32| {
-            granted = if limit == 0 { wanted } else { wanted.min(limit.saturating_sub(taken)) };
+            granted = places.map_or(wanted, |places| wanted.min(places.saturating_sub(taken)));
             (granted > 0).then_some(taken + granted)
         };
         match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, grant) {
@@ -89,13 +101,15 @@ pub struct Consumer {
     unacked: u32,
     /// Whether it stands in the queue's round.
     pub(super) in_round: bool,
+    /// When it last left the round for want of credit, as the queue counts.
+    pub(super) parked: u64,
 }
 
 impl Consumer {
     /// A consumer that holds nothing yet.
     #[must_use]
     pub const fn new(settings: ConsumerSettings) -> Self {
-        Self { settings, window: DELIVERY_WINDOW, handed_over: 0, unacked: 0, in_round: false }
+        Self { settings, window: DELIVERY_WINDOW, handed_over: 0, unacked: 0, in_round: false, parked: 0 }
     }
 
     /// How it was started.
@@ -219,7 +233,7 @@ mod tests {
     #[test]
     fn one_that_acknowledges_nothing_waits_for_the_channel_and_takes_nothing_from_it() {
         let credit = Arc::new(ChannelCredit::default());
-        credit.set_limit(1);
+        credit.set_limit(1, 0);
         let settings = |no_ack| ConsumerSettings {
             no_ack,
             channel_credit: Some(Arc::clone(&credit)),
@@ -235,14 +249,30 @@ mod tests {
     #[test]
     fn channel_credit_is_shared() {
         let credit = Arc::new(ChannelCredit::default());
-        credit.set_limit(5);
+        credit.set_limit(5, 0);
         let settings =
             || ConsumerSettings { channel_credit: Some(Arc::clone(&credit)), ..ConsumerSettings::default() };
         let (mut one, mut other) = (Consumer::new(settings()), Consumer::new(settings()));
         assert_eq!((one.reserve(4), other.reserve(4)), (4, 1));
         credit.give_back(3);
         assert_eq!(other.reserve(4), 3);
-        credit.set_limit(0);
+        credit.set_limit(0, 0);
         assert_eq!(one.reserve(100), 100);
+    }
+
+    #[test]
+    fn what_was_gotten_takes_places_until_the_limit_is_lifted() {
+        let credit = Arc::new(ChannelCredit::default());
+        let mut one = Consumer::new(ConsumerSettings {
+            channel_credit: Some(Arc::clone(&credit)),
+            ..ConsumerSettings::default()
+        });
+        credit.set_limit(2, 1);
+        assert_eq!(one.reserve(1) + one.reserve(1), 1);
+        credit.set_limit(3, 3);
+        assert_eq!(one.reserve(1) + one.reserve(1), 1);
+        credit.set_limit(0, 1);
+        credit.set_limit(3, 0);
+        assert_eq!(one.reserve(1) + one.reserve(1), 1);
     }
 }

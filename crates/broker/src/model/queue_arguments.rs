@@ -184,6 +184,7 @@ impl QueueArguments {
             single_active_consumer,
             returns_max: if counts_returns { parse_returns_max(arguments, owner)? } else { None },
             counts_returns,
+            returns_last: counts_returns && !has_delivery_limit(arguments),
             dead_letters: dead_letter.is_some(),
         };
         let stream = StreamSettings { octets_max, age_millis_max };
@@ -210,6 +211,7 @@ impl QueueArguments {
             let asked = settings.returns_max.filter(|_| arguments.find("x-delivery-limit").is_some());
             let limit = policy.delivery_limit_with(asked.map(u64::from)).unwrap_or(limit);
             settings.returns_max = Some(u32::try_from(limit).unwrap_or(u32::MAX));
+            settings.returns_last = false;
         }
         let own = self.dead_letter.take();
         let (exchange, key) = own.map_or((None, None), |own| (Some(own.exchange), own.routing_key));
@@ -297,6 +299,13 @@ fn parse_bool(arguments: Table<'_>, name: &str, owner: Owner<'_>) -> Result<bool
         Some(Value::Bool(value)) => Ok(value),
         Some(other) => Err(owner.invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
     }
+}
+
+/// Whether a limit of returns is asked for. The one that a queue has that asks for none is not
+/// RabbitMQ 3.10's, and changes nothing of its order.
+fn has_delivery_limit(arguments: Table<'_>) -> bool {
+    let limit = arguments.find("x-delivery-limit").and_then(Value::as_integer);
+    limit.is_some_and(|limit| limit >= 0)
 }
 
 /// A limit below zero is none, as in RabbitMQ 4.
@@ -490,6 +499,7 @@ mod tests {
             overflow: Overflow::RejectPublish,
             returns_max: Some(QUORUM_RETURNS_MAX),
             counts_returns: true,
+            returns_last: true,
             ..QueueSettings::default()
         };
         assert_eq!(

@@ -6,6 +6,8 @@ use std::{
     net::SocketAddr,
     process::{Child, ChildStderr, Command, Stdio},
     sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use futures_lite::future::block_on;
@@ -16,8 +18,8 @@ use leveret_wire::{
 };
 
 use crate::support::{
-    Client, Login, Message, Peer, bind, consume, consume_no_ack, declare, declare_exchange, declare_with,
-    exclusive, get, get_no_ack, message, nack, passive, passive_exchange, qos, table,
+    Client, Login, Message, Peer, ack, bind, cancel, consume, consume_no_ack, declare, declare_exchange,
+    declare_with, exclusive, get, get_no_ack, message, nack, passive, passive_exchange, qos, table,
 };
 
 const fn text(text: &str) -> Value<'_> {
@@ -397,4 +399,92 @@ fn the_command_takes_rabbitmqs_variables_and_switches_the_firehose_on() {
     client.put(message("", "nowhere", "m"));
     client.ask(get_no_ack("t"), "get-ok 1 amq.rabbitmq.trace/publish. m left 0");
     client.close();
+}
+
+/// A quorum queue `q` of so many messages, numbered from 1.
+fn with_messages(client: &mut Client, arguments: &[(&str, Value<'_>)], count: u64) {
+    client.ask(durable("q", &of_type("quorum", arguments)), "declare-ok q 0 0");
+    for n in 1..=count {
+        client.put(message("", "q", &n.to_string()));
+    }
+}
+
+/// What a passive declare comes to say: RabbitMQ's quorum queues count what their log has come to.
+fn counts_become(client: &mut Client, wanted: &str) {
+    let begun = Instant::now();
+    loop {
+        client.send(passive("q"));
+        let said = client.next().to_string();
+        if said == wanted || begun.elapsed() > Duration::from_secs(5) {
+            return assert_eq!(said, wanted);
+        }
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn who_holds_a_message_of_a_quorum_queue_counts_as_a_consumer() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    with_messages(&mut client, &[], 4);
+    client.ask(get("q"), "get-ok 1 /q 1 left 3");
+    client.ask(get("q"), "get-ok 2 /q 2 left 2");
+    counts_become(&mut client, "declare-ok q 2 2");
+    client.send(ack(1));
+    client.ask(consume("q", "c"), "consume-ok c");
+    client.expect_all(&["deliver c 3 /q 3", "deliver c 4 /q 4"]);
+    counts_become(&mut client, "declare-ok q 0 2");
+    // One that is cancelled counts until it holds nothing any more.
+    client.ask(cancel("c"), "cancel-ok c");
+    client.send(ack(3));
+    counts_become(&mut client, "declare-ok q 0 2");
+    client.send(ack(4));
+    counts_become(&mut client, "declare-ok q 0 1");
+    client.ask(get_no_ack("q"), "BasicGetEmpty");
+    client.send(nack(2, false, true));
+    counts_become(&mut client, "declare-ok q 1 0");
+}
+
+#[test]
+fn a_consumer_of_a_quorum_queue_that_waits_to_be_the_active_one_does_not_count() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    with_messages(&mut client, &[("x-single-active-consumer", Value::Bool(true))], 1);
+    client.ask(consume("q", "c"), "consume-ok c");
+    client.expect("deliver c 1 /q 1");
+    client.ask(consume("q", "d"), "consume-ok d");
+    counts_become(&mut client, "declare-ok q 0 1");
+    client.ask(cancel("c"), "cancel-ok c");
+    counts_become(&mut client, "declare-ok q 0 2");
+    client.send(ack(1));
+    counts_become(&mut client, "declare-ok q 0 1");
+}
+
+#[test]
+fn what_a_consumer_returns_to_a_quorum_queue_without_a_limit_goes_last() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    with_messages(&mut client, &[], 4);
+    client.ask(get("q"), "get-ok 1 /q 1 left 3");
+    client.ask(get("q"), "get-ok 2 /q 2 left 2");
+    client.send(nack(1, false, true));
+    client.put(message("", "q", "5"));
+    // What goes back because its channel is gone goes first all the same.
+    client.ask(leveret_wire::method::channel::Close::default(), "ChannelCloseOk");
+    client.open(1);
+    assert_eq!(client.get_all("q"), ["2", "3", "4", "1", "5"]);
+}
+
+#[test]
+fn what_comes_back_to_a_quorum_queue_with_a_limit_stands_in_the_order_in_which_it_came_back() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    with_messages(&mut client, &[("x-delivery-limit", Value::I32(5))], 4);
+    for n in 1..=3 {
+        client.ask(get("q"), &format!("get-ok {n} /q {n} left {}", 4 - n));
+    }
+    for tag in [3, 1, 2] {
+        client.send(nack(tag, false, true));
+    }
+    assert_eq!(client.get_all("q"), ["3", "1", "2", "4"]);
 }

@@ -156,6 +156,43 @@ fn both_kinds_of_prefetch_hold_together() {
 }
 
 #[test]
+fn messages_that_were_got_before_take_places_of_a_global_prefetch_until_it_is_lifted() {
+    let peer = Peer::start();
+    let mut client = filled(&peer, 9);
+    client.ask(get("q"), "get-ok 1 /q 1 left 8");
+    client.ask(qos_global(3), "BasicQosOk");
+    client.ask(get("q"), "get-ok 2 /q 2 left 7");
+    client.ask(consume("q", "a"), "consume-ok a");
+    client.expect_all(&["deliver a 3 /q 3", "deliver a 4 /q 4"]);
+    // Neither its acknowledgement nor another limit gives the place back.
+    client.send(ack(1));
+    client.expect_silence();
+    client.ask(qos_global(4), "BasicQosOk");
+    client.expect("deliver a 5 /q 5");
+    client.expect_silence();
+    client.ask(qos_global(0), "BasicQosOk");
+    check_shared(&mut client, 4);
+}
+
+#[test]
+fn who_waited_for_the_channels_prefetch_first_is_served_first() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    client.ask(declare("q"), "declare-ok q 0 0");
+    client.ask(consume("q", "a"), "consume-ok a");
+    client.ask(consume("q", "b"), "consume-ok b");
+    client.ask(qos_global(1), "BasicQosOk");
+    client.publish(message("", "q", "1"));
+    client.expect("deliver a 1 /q 1");
+    client.put(message("", "q", "2"));
+    client.put(message("", "q", "3"));
+    client.send(ack(1));
+    client.expect("deliver b 2 /q 2");
+    client.send(ack(2));
+    client.expect("deliver a 3 /q 3");
+}
+
+#[test]
 fn a_prefetch_for_new_consumers_lifts_that_of_the_channel() {
     let peer = Peer::start();
     let mut client = filled(&peer, 10);

@@ -300,6 +300,21 @@ fn a_quorum_queue_counts_how_often_a_message_came_back() {
 }
 
 #[test]
+fn what_has_no_time_left_stays_behind_a_higher_priority() {
+    let peer = Peer::start();
+    let mut client = peer.client();
+    let arguments = table(&[("x-max-priority", number(5)), ("x-max-length", number(2))]);
+    client.ask(declare_with("q", &arguments), "declare-ok q 0 0");
+    let properties = Properties { priority: Some(1), ..Properties::default() };
+    client.put(Message { properties, ..message("", "q", "high") });
+    client.put(expiring("0", "over"));
+    client.ask(passive("q"), "declare-ok q 2 0");
+    // The queue is too long by what nobody will get, and the first one goes for it.
+    client.put(message("", "q", "low"));
+    assert_eq!(client.get_all("q"), ["low"]);
+}
+
+#[test]
 fn higher_priorities_go_first() {
     let peer = Peer::start();
     let mut client = peer.client();

@@ -1,6 +1,9 @@
 //! Direct reply-to: answers without a queue.
 
-use leveret_wire::{Properties, method::channel};
+use leveret_wire::{
+    Properties,
+    method::{channel, tx},
+};
 
 use crate::support::{
     Client, Message, Peer, bind, cancel, consume, consume_no_ack, declare, delete, get, mandatory, message,
@@ -53,6 +56,23 @@ fn an_answer_that_is_mandatory_comes_back_though_it_was_taken() {
     answerer.publish(mandatory("", &token, "m"));
     answerer.expect(&format!("return 312 NO_ROUTE /{token} m"));
     asker.expect(&format!("deliver r 1 /{token} m"));
+}
+
+#[test]
+fn an_answer_within_a_transaction_is_given_at_once_and_comes_back_at_the_commit() {
+    let peer = Peer::start();
+    let (mut asker, mut answerer, token) = asked(&peer);
+    answerer.ask(tx::Select::default(), "TxSelectOk");
+    answerer.publish(mandatory("", &token, "m"));
+    asker.expect(&format!("deliver r 1 /{token} m"));
+    answerer.expect_silence();
+    answerer.send(tx::Commit::default());
+    answerer.expect(&format!("return 312 NO_ROUTE /{token} m"));
+    answerer.expect("TxCommitOk");
+    answerer.publish(message("", &token, "n"));
+    asker.expect(&format!("deliver r 1 /{token} n"));
+    answerer.ask(tx::Rollback::default(), "TxRollbackOk");
+    asker.expect_silence();
 }
 
 #[test]

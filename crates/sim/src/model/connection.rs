@@ -182,6 +182,8 @@ pub(super) struct SharedLimit {
     pub(super) was_set: bool,
     /// Deliveries that surely count in it.
     pub(super) held: u64,
+    /// Places that fetched messages took when it was set, which come back when it is lifted.
+    pub(super) lost: u64,
     /// The turn since which it is surely used up.
     pub(super) full_since: Option<u64>,
 }

@@ -225,9 +225,13 @@ impl Model {
             channel.shared_limit.full_since = None;
             return Ok(());
         }
+        let fetched = channel.unacked.values().filter(|held| held.consumer.is_none()).count() as u64;
         let limit = &mut channel.shared_limit;
         limit.full_since = None;
         let new = (qos.prefetch_count > 0).then_some(u64::from(qos.prefetch_count));
+        if limit.current.is_none() {
+            limit.lost = fetched;
+        }
         limit.ceiling = match (limit.ceiling, new) {
             (Some(one), Some(other)) => Some(one.max(other)),
             _ => None,

@@ -335,7 +335,9 @@ impl Model {
 /// one turn, it is so only among messages of one client.
 fn is_ordered(one: &Waiting, other: &Waiting) -> bool {
     let published = one.message.history.is_empty() && other.message.history.is_empty();
-    !one.unordered && !other.unordered || published && publisher(one) == publisher(other)
+    let came_back = |waiting: &Waiting| waiting.unordered && waiting.redelivered == Some(true);
+    let is_of_one = published && publisher(one) == publisher(other) && !came_back(one) && !came_back(other);
+    !one.unordered && !other.unordered || is_of_one
 }
 
 /// Clients put their own number into the upper half of a message's.

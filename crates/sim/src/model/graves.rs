@@ -106,7 +106,7 @@ impl Model {
         let unordered =
             queue.last_source.is_some_and(|last| last.generation == source.generation && last != source)
                 || queue.terms.priority_max > 0 && queue.last_source == Some(source)
-                || self.has_priorities(source.queue) && self.queue(key).last_source == Some(source);
+                || self.has_own_order(source.queue) && self.queue(key).last_source == Some(source);
         self.queue_mut(key).last_source = Some(source);
         if unordered {
             let queue = self.queue_mut(key);
@@ -134,8 +134,9 @@ impl Model {
         }
     }
 
-    fn has_priorities(&self, key: QueueKey) -> bool {
-        self.queues.get(&key).is_none_or(|queue| queue.terms.priority_max > 0)
+    /// Whether messages die in it in another order than that in which they came.
+    fn has_own_order(&self, key: QueueKey) -> bool {
+        self.queues.get(&key).is_none_or(|queue| queue.terms.priority_max > 0 || queue.terms.is_quorum)
     }
 
     /// What takes a message's place, where it goes, and to how many queues but for cycles.

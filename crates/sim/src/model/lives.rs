@@ -98,24 +98,32 @@ impl Model {
         let is_exact =
             is_known && hidden.min == hidden.max && in_order && !is_left_out && queue.expecting.is_empty();
         let mut over = Over::default();
+        // What is over goes once it is the first of all.
+        let mut is_first = is_exact;
         for band in bands {
             let skip = if is_exact { usize::try_from(hidden.max).unwrap_or(usize::MAX) } else { 0 };
             let others_may_stand_before = if is_exact { 0 } else { hidden.max };
-            self.over_in_band(band.into_iter().skip(skip), is_exact, others_may_stand_before, &mut over);
+            let band = band.into_iter().skip(skip);
+            let (waiting, before) = (band.clone().count(), over.surely.len());
+            if self.over_in_band(band, is_first, others_may_stand_before, &mut over) {
+                break;
+            }
+            is_first &= over.surely.len() == before + waiting;
         }
         over
     }
 
+    /// Of one priority; whether one that is there for certain stays before what comes behind.
     fn over_in_band<'a>(
         &self,
         band: impl Iterator<Item = &'a Waiting> + Clone,
-        is_exact: bool,
+        is_first: bool,
         handed_out_max: u64,
         over: &mut Over,
-    ) {
+    ) -> bool {
         let now = self.now_millis;
         let lives_out_of_order = band.clone().any(|waiting| waiting.unordered && !waiting.is_over(now));
-        let (mut surely, mut before) = (is_exact, 0);
+        let (mut surely, mut before) = (is_first, 0);
         for waiting in band {
             let name = waiting.message.name();
             if surely && waiting.is_over(now) && !lives_out_of_order {
@@ -127,11 +135,12 @@ impl Model {
             } else if !waiting.is_open() && !waiting.unordered {
                 before += 1;
                 if before > handed_out_max {
-                    return;
+                    return true;
                 }
             }
             surely = false;
         }
+        false
     }
 
     /// Queues that the connection's own turn may step without a word.
@@ -206,7 +215,9 @@ impl Model {
             return Some(false);
         }
         let is_going = !queue.consumers.is_empty();
-        queue.used_millis.filter(|_| !is_going).map(|used| used + life <= self.now_millis)
+        // Whoever holds messages of a quorum queue may count as a consumer.
+        let is_held = queue.terms.is_quorum && self.holders(key) > 0;
+        queue.used_millis.filter(|_| !is_going && !is_held).map(|used| used + life <= self.now_millis)
     }
 
     /// Nothing that is past its time is left, because the housekeeper was told in time.

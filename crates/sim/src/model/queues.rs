@@ -1,5 +1,7 @@
 //! Queues of the model: declared, bound, purged, deleted.
 
+use std::collections::BTreeSet;
+
 use leveret_wire::{Method, ReplyCode, ShortStr, method::queue};
 
 use super::{
@@ -138,11 +140,27 @@ impl Model {
         let consumers = self.queue(queue).consumers.len() as u64;
         let going = self.queue(queue).consumers.iter().filter(|key| self.consumers[key].going).count() as u64;
         let said = u64::from(ok.consumer_count);
-        ensure!(
-            consumers - going <= said && said <= consumers,
-            "declare-ok counts {said} consumers of {consumers}"
-        );
+        let (mut least, mut most) = (consumers - going, consumers);
+        if self.queue(queue).terms.is_quorum {
+            // Who waits to be the active one does not count; whoever holds messages does.
+            if self.queue(queue).terms.single_active {
+                (least, most) = (least.min(1), most.min(1));
+            }
+            most += self.holders(queue);
+        }
+        ensure!(least <= said && said <= most, "declare-ok counts {said} consumers of {least} to {most}");
         Ok(())
+    }
+
+    /// At most so many hold messages of the queue without being consumers: each that was fetched, and
+    /// each consumer that was cancelled.
+    pub(super) fn holders(&self, queue: QueueKey) -> u64 {
+        let held = self.channels.values().flat_map(|channel| channel.unacked.values());
+        let held = held.filter(|held| held.queue == queue);
+        let (fetched, consumed): (Vec<_>, Vec<_>) = held.partition(|held| held.consumer.is_none());
+        let consumers: BTreeSet<_> = consumed.iter().filter_map(|held| held.consumer).collect();
+        let cancelled = consumers.difference(&self.queue(queue).consumers.iter().copied().collect()).count();
+        (fetched.len() + cancelled) as u64
     }
 
     /// A count of ready messages as the broker says it.

@@ -138,7 +138,8 @@ impl Model {
         let delivered = channel.unacked.values().filter(|held| held.consumer.is_some()).count() as u64;
         let own =
             consumer.no_ack || consumer.prefetch == 0 || consumer.unacked < u64::from(consumer.prefetch);
-        own && channel.shared_limit.current.is_none_or(|limit| delivered + of_channel <= limit)
+        let limit = &channel.shared_limit;
+        own && limit.current.is_none_or(|places| delivered + of_channel + limit.lost <= places)
     }
 
     fn check_memory(&self, facts: &Facts) -> Checked {

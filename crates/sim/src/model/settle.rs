@@ -91,6 +91,7 @@ impl Model {
 
     fn give_back_credit(&mut self, key: ChannelKey, held: &Held) {
         let turn = self.turns;
+        self.forget_use(held.queue);
         let limit = &mut self.channel_mut(key).shared_limit;
         limit.held -= u64::from(held.counts_in_limit);
         limit.look(turn);
@@ -130,8 +131,17 @@ impl Model {
         }
     }
 
+    /// A quorum queue is used until who held messages of it without being a consumer holds none.
+    fn forget_use(&mut self, key: QueueKey) {
+        let queue = self.queues.get_mut(&key).filter(|queue| queue.terms.is_quorum);
+        if let Some(queue) = queue {
+            queue.used_millis = None;
+        }
+    }
+
     pub(super) fn put_back_one(&mut self, held: &Held, unsure: bool) {
         let turn = self.turns;
+        self.forget_use(held.queue);
         let Some(queue) = self.queues.get_mut(&held.queue).filter(|queue| !queue.dead) else { return };
         let max = queue.terms.returns_max;
         let returns = held.waiting.returns;
@@ -147,6 +157,8 @@ impl Model {
             fresh: false,
             came: 0,
             returns: returns.map(|returns| returns + 1),
+            // A quorum queue lines up what comes back as it came, or behind all others.
+            unordered: held.waiting.unordered || queue.terms.is_quorum,
             ..held.waiting.clone()
         };
         queue.insert(held.position, waiting);

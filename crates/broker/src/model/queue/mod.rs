@@ -10,6 +10,7 @@ mod paging;
 #[cfg(test)]
 mod paging_tests;
 mod ready;
+mod returned;
 mod round;
 mod settings;
 #[cfg(test)]
@@ -17,11 +18,11 @@ mod tests;
 
 use slab::Slab;
 
-use self::round::Round;
 pub use self::{
     ready::{Drained, Notice, Position, Ready},
     settings::{Overflow, QueueSettings},
 };
+use self::{returned::Comeback, round::Round};
 use super::consumer::{ChannelCredit, Consumer, ConsumerSettings};
 use crate::{
     AwayRun, Location, Ordinal,
@@ -161,8 +162,13 @@ pub struct Queue {
     unacked: u64,
     delivered: u64,
     consumers: Slab<Consumer>,
+    /// Who holds messages without being a consumer: whoever took one by `basic.get`, and consumers
+    /// that were cancelled.
+    holders: usize,
     /// Consumers that may have credit, in the order of their turns.
     round: Round,
+    /// How often a consumer left the round because it had no credit.
+    parked: u64,
     /// The one consumer that is given messages, where there may be only one.
     active: Option<ConsumerSlot>,
     /// Who comes after it: all consumers in order, where there may be only one active.
@@ -225,6 +231,31 @@ impl Queue {
         self.consumers.len()
     }
 
+    /// How many consumers clients are told of. As by RabbitMQ's quorum queues (`rabbit_fifo`), those
+    /// that wait until they are the active one are left out there, and all who hold messages count.
+    #[must_use]
+    pub fn told_consumer_count(&self) -> usize {
+        if !self.settings.counts_returns {
+            return self.consumers.len();
+        }
+        let alone = self.settings.single_active_consumer;
+        self.holders + if alone { usize::from(self.active.is_some()) } else { self.consumers.len() }
+    }
+
+    /// A consumer that was cancelled holds messages still.
+    pub const fn hold(&mut self) {
+        self.holders += 1;
+    }
+
+    /// So many who held messages hold none any more.
+    pub const fn let_go(&mut self, holders: usize, now_millis: u64) {
+        assert!(self.holders >= holders, "more let go than held");
+        self.holders -= holders;
+        if self.settings.counts_returns && holders > 0 {
+            self.touch(now_millis);
+        }
+    }
+
     /// Whether there was a consumer and there is none now.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
@@ -243,7 +274,8 @@ impl Queue {
     }
 
     fn expires_at(&self) -> Option<u64> {
-        let unused = self.consumers.is_empty() || planted::is(Bug::UsedQueueExpires);
+        let is_held = self.settings.counts_returns && self.holders > 0;
+        let unused = self.consumers.is_empty() && !is_held || planted::is(Bug::UsedQueueExpires);
         let life = self.settings.expires_millis.filter(|_| unused)?;
         Some(self.last_used_millis + life)
     }
@@ -251,11 +283,8 @@ impl Queue {
     /// When to step the queue though nothing happens, by the monotonic clock.
     #[must_use]
     pub fn next_deadline_millis(&self, messages: &dyn Messages) -> Option<u64> {
-        let head = if self.keeps_time() {
-            self.ready.heads().filter_map(|head| self.message_expires_at(head, messages)).min()
-        } else {
-            None
-        };
+        let head = if self.keeps_time() { self.ready.first() } else { None };
+        let head = head.and_then(|head| self.message_expires_at(head, messages));
         [head, self.expires_at()].into_iter().flatten().min()
     }
 
@@ -281,8 +310,8 @@ impl Queue {
         self.is_behind
     }
 
-    /// Takes heads whose time is over out. Those behind them wait until they are heads, as in
-    /// RabbitMQ.
+    /// Takes first messages whose time is over out. Those behind them, of lower priorities too, wait
+    /// until they are the first, as in RabbitMQ.
     fn expire(&mut self, messages: &dyn Messages, effects: &mut Effects) {
         if !self.keeps_time() {
             return;
@@ -299,6 +328,9 @@ impl Queue {
                 let position = self.ready.pop_head(band);
                 self.discount_octets(head, messages);
                 self.bury(head, position, DeathReason::Expired, effects);
+            }
+            if self.ready.has_any_in(band) {
+                break;
             }
         }
         self.is_behind = false;
@@ -434,7 +466,9 @@ impl Queue {
             let alone = self.round.front_is_alone() && !self.consumers[slot].shares_credit();
             let granted = self.consumers[slot].reserve(if alone { ready } else { 1 });
             if granted == 0 {
+                self.parked += 1;
                 self.consumers[slot].in_round = false;
+                self.consumers[slot].parked = self.parked;
                 self.round.pop_front();
                 continue;
             }
@@ -529,6 +563,24 @@ impl Queue {
 
     /// The consumer may have credit again, or is new.
     pub fn wake(&mut self, slot: ConsumerSlot, messages: &dyn Messages, effects: &mut Effects) {
+        self.let_into_round(slot);
+        self.go_on(messages, effects);
+    }
+
+    /// Consumers of one channel may have credit again. As in RabbitMQ they come back in the order in
+    /// which they were found to have none.
+    pub fn wake_together(
+        &mut self,
+        slots: &mut [ConsumerSlot],
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        slots.sort_by_key(|slot| self.consumers[*slot].parked);
+        slots.iter().for_each(|slot| self.let_into_round(*slot));
+        self.go_on(messages, effects);
+    }
+
+    fn let_into_round(&mut self, slot: ConsumerSlot) {
         let is_alone = self.settings.single_active_consumer;
         let may_be_given = !is_alone
             || self.active == Some(slot) && self.successions == 0
@@ -539,7 +591,6 @@ impl Queue {
             let ignored = planted::is(Bug::ConsumerPriorityIgnored);
             self.round.push(slot, if ignored { 0 } else { consumer.settings().priority });
         }
-        self.go_on(messages, effects);
     }
 
     /// A part of the consumer's window came back.
@@ -563,8 +614,25 @@ impl Queue {
         effects: &mut Effects,
     ) {
         self.forget_unacked(u64::from(count));
-        if let Some(slot) = slot {
-            self.consumers[slot].settle(count);
+        if slot.is_some() {
+            self.settle_consumer(slot, count, messages, effects);
+        }
+    }
+
+    /// The consumer may have room again. One that shares its channel's prefetch is woken with the
+    /// others of its channel, in their turn.
+    fn settle_consumer(
+        &mut self,
+        slot: Option<ConsumerSlot>,
+        count: u32,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        let Some(slot) = slot else { return self.go_on(messages, effects) };
+        self.consumers[slot].settle(count);
+        if self.consumers[slot].shares_credit() {
+            self.go_on(messages, effects);
+        } else {
             self.wake(slot, messages, effects);
         }
     }
@@ -574,12 +642,35 @@ impl Queue {
         self.unacked -= count;
     }
 
-    /// Deliveries go back to where they stood, but for those that came back too often. Each
-    /// counted as unacknowledged.
+    /// Deliveries that a consumer returned go back to where they stood, but for those that came back
+    /// too often; in a queue that counts that, behind what came back before them or all others.
+    /// Each counted as unacknowledged.
     pub fn requeue(
         &mut self,
         deliveries: impl ExactSizeIterator<Item = (Position, Location)>,
         slot: Option<ConsumerSlot>,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        let how = if self.settings.returns_last { Comeback::BehindAll } else { Comeback::BehindReturned };
+        self.take_back(deliveries, slot, how, messages, effects);
+    }
+
+    /// The same of deliveries whose channel is gone.
+    pub fn abandon(
+        &mut self,
+        deliveries: impl ExactSizeIterator<Item = (Position, Location)>,
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        self.take_back(deliveries, None, Comeback::BehindReturned, messages, effects);
+    }
+
+    fn take_back(
+        &mut self,
+        deliveries: impl ExactSizeIterator<Item = (Position, Location)>,
+        slot: Option<ConsumerSlot>,
+        how: Comeback,
         messages: &dyn Messages,
         effects: &mut Effects,
     ) {
@@ -591,32 +682,26 @@ impl Queue {
             if self.settings.returns_max.is_some_and(is_over) {
                 self.bury(location, Some(position), DeathReason::DeliveryLimit, effects);
             } else {
-                self.put_back_one(position, location, true, messages);
+                self.put_back_one(position, location, how, messages);
             }
         }
         // Unlike on a publish, as in RabbitMQ: consumers see what the limits leave.
         self.drop_head(messages, effects);
-        match slot {
-            Some(slot) => {
-                self.consumers[slot].settle(count);
-                self.wake(slot, messages, effects);
-            }
-            None => self.go_on(messages, effects),
-        }
+        self.settle_consumer(slot, count, messages, effects);
     }
 
     /// Messages that a consumer was handed and never sent are ready again, as they were.
     /// `acknowledgeable` of them counted as unacknowledged.
     pub fn put_back(
         &mut self,
-        unsent: impl Iterator<Item = (Position, Location)>,
+        unsent: impl DoubleEndedIterator<Item = (Position, Location)>,
         acknowledgeable: u32,
         messages: &dyn Messages,
         effects: &mut Effects,
     ) {
         self.forget_unacked(acknowledgeable.into());
-        for (position, location) in unsent {
-            self.put_back_one(position, location, false, messages);
+        for (position, location) in unsent.rev() {
+            self.put_back_one(position, location, Comeback::Unsent, messages);
         }
         self.drop_head(messages, effects);
         self.go_on(messages, effects);
@@ -626,7 +711,7 @@ impl Queue {
         &mut self,
         position: Position,
         location: Location,
-        has_left: bool,
+        how: Comeback,
         messages: &dyn Messages,
     ) {
         self.count_octets(&[location], messages);
@@ -634,7 +719,7 @@ impl Queue {
         if planted::is(Bug::RequeueToTail) {
             self.ready.extend(&[location]);
         } else {
-            self.ready.put_back(position, location, has_left);
+            self.ready.put_back(position, location, how);
         }
     }
 
@@ -659,6 +744,7 @@ impl Queue {
         };
         self.delivered += 1;
         self.unacked += u64::from(!no_ack);
+        self.holders += usize::from(!no_ack);
         // A quorum queue of RabbitMQ's counts them until it is looked at again, which taking a message
         // for good is.
         if no_ack || !self.settings.counts_returns {

@@ -2,14 +2,17 @@
 //!
 //! Each priority has a band of its own, the highest first; a queue without priorities has one.
 //! A message gets its *position* when it first leaves, and goes back there when it is requeued. A long band's messages may be on pages (`band.rs`);
-//! what needs a head that is there stops, and goes on when it was read. Invariant: what came back
-//! stands before everything of its band that never left.
+//! what needs a head that is there stops, and goes on when it was read. What came back is in
+//! `returned.rs`. Invariant: a position belongs to one message.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use smallvec::{SmallVec, smallvec};
 
-use super::band::{Band, Joined};
+use super::{
+    band::{Band, Joined},
+    returned::{Comeback, Returned},
+};
 use crate::{
     AwayRun, Location, Ordinal, Run,
     planted::{self, Bug},
@@ -113,7 +116,7 @@ impl Drained {
 pub struct Ready {
     /// From the highest priority to the lowest.
     bands: SmallVec<[Band; 1]>,
-    returned: BTreeMap<Position, Location>,
+    returned: Returned,
     counts_returns: bool,
     /// Messages that never left, on pages or not.
     fresh_count: usize,
@@ -142,7 +145,7 @@ impl Ready {
         }
         Self {
             bands,
-            returned: BTreeMap::new(),
+            returned: Returned::new(counts_returns),
             counts_returns,
             fresh_count: 0,
             is_paged,
@@ -220,15 +223,24 @@ impl Ready {
         let fresh = self.bands.iter().enumerate().filter(|(_, band)| !band.is_empty());
         let fresh =
             fresh.map(|(at, band)| (self.position_of(at, band.head()), self.position_of(at, band.end() - 1)));
-        fresh.chain(self.returned.keys().map(|position| (*position, *position))).collect()
+        let returned = self.returned.positions().into_iter().map(|position| (position, position));
+        fresh.chain(returned).collect()
     }
 
-    /// Puts a message back where it stood. `has_left` says that somebody was given it.
-    pub(super) fn put_back(&mut self, position: Position, location: Location, has_left: bool) -> Position {
-        let position = if self.counts_returns && has_left { position.returned() } else { position };
-        let before = self.returned.insert(position, location);
-        assert!(before.is_none(), "a position belongs to one message");
-        position
+    /// Puts a message back: where it stood, or in a queue that counts returns as `how` says.
+    pub(super) fn put_back(&mut self, position: Position, location: Location, how: Comeback) -> Position {
+        match &mut self.returned {
+            Returned::InPlace(places) => {
+                let before = places.insert(position, location);
+                assert!(before.is_none(), "a position belongs to one message");
+                position
+            }
+            Returned::InTurn(turns) => {
+                let position = if how == Comeback::Unsent { position } else { position.returned() };
+                turns.put_back(position, location, how, self.bands[0].end());
+                position
+            }
+        }
     }
 
     /// Takes the first message.
@@ -242,16 +254,20 @@ impl Ready {
 
     fn pop_in_order(&mut self) -> Option<(Location, Position)> {
         let band = self.first_fresh_band();
-        if let Some(entry) = self.returned.first_entry()
-            && band.is_none_or(|band| {
-                let any = self.counts_returns || planted::is(Bug::ReturnedBeforePriority);
-                any || entry.key().band() <= band
-            })
-        {
-            let (position, location) = entry.remove_entry();
-            return Some((location, position));
+        let goes_first = |of: &Position| {
+            band.is_none_or(|band| of.band() <= band) || planted::is(Bug::ReturnedBeforePriority)
+        };
+        let returned = match &mut self.returned {
+            Returned::InPlace(places) => match places.first_entry() {
+                Some(entry) if goes_first(entry.key()) => Some(entry.remove_entry()),
+                _ => None,
+            },
+            Returned::InTurn(turns) => turns.pop(self.bands[0].head()),
+        };
+        match returned {
+            Some((position, location)) => Some((location, position)),
+            None => self.pop_fresh(band?),
         }
-        self.pop_fresh(band?)
     }
 
     fn first_fresh_band(&self) -> Option<usize> {
@@ -291,8 +307,11 @@ impl Ready {
     /// Whether there are messages and the first one is on a page. Who asks wants to take it.
     pub(super) fn is_head_away(&mut self) -> bool {
         let Some(band) = self.first_fresh_band() else { return false };
-        let comes_back = |(position, _): (&Position, _)| self.counts_returns || position.band() <= band;
-        if !self.bands[band].is_head_away() || self.returned.first_key_value().is_some_and(comes_back) {
+        let comes_back = || match &self.returned {
+            Returned::InPlace(places) => places.keys().next().is_some_and(|first| first.band() <= band),
+            Returned::InTurn(turns) => turns.first(self.bands[0].head()).is_some(),
+        };
+        if !self.bands[band].is_head_away() || comes_back() {
             return false;
         }
         self.has_stalled = true;
@@ -300,9 +319,14 @@ impl Ready {
         true
     }
 
-    /// The first message of each priority.
-    pub(super) fn heads(&self) -> impl Iterator<Item = Location> {
-        (0..self.bands.len()).filter_map(|band| self.head(band))
+    /// The first message of all, unless it is on a page.
+    pub(super) fn first(&self) -> Option<Location> {
+        self.head((0..self.bands.len()).find(|band| self.has_any_in(*band))?)
+    }
+
+    /// Whether a band has any message, here or on a page.
+    pub(super) fn has_any_in(&self, band: usize) -> bool {
+        !self.bands[band].is_empty() || self.returned_of(band).is_some()
     }
 
     pub(super) fn band_count(&self) -> usize {
@@ -311,30 +335,35 @@ impl Ready {
 
     /// The first message of a band.
     pub(super) fn head(&self, band: usize) -> Option<Location> {
-        let returned = self.returned_of(band).map(|(_, location)| *location);
+        let returned = self.returned_of(band).map(|(_, location)| location);
         returned.or_else(|| self.bands[band].front())
     }
 
-    fn returned_of(&self, band: usize) -> Option<(&Position, &Location)> {
-        if self.counts_returns {
-            return self.returned.first_key_value();
-        }
+    fn returned_of(&self, band: usize) -> Option<(Position, Location)> {
+        let places = match &self.returned {
+            Returned::InPlace(places) => places,
+            Returned::InTurn(turns) => return turns.first(self.bands[0].head()),
+        };
         let first = Position((band as u64) << BAND_SHIFT);
-        self.returned.range(first..).next().filter(|(position, _)| position.band() == band)
+        let (position, location) = places.range(first..).next()?;
+        (position.band() == band).then_some((*position, *location))
     }
 
     /// Takes the first message of a band, and returns where it stood.
     pub(super) fn pop_head(&mut self, band: usize) -> Option<Position> {
-        if let Some((&position, _)) = self.returned_of(band) {
-            return self.returned.remove(&position).map(|_| position);
+        let Some((position, _)) = self.returned_of(band) else {
+            return self.pop_fresh(band).map(|(_, position)| position);
+        };
+        match &mut self.returned {
+            Returned::InPlace(places) => places.remove(&position).map(|_| position),
+            Returned::InTurn(turns) => turns.pop(self.bands[0].head()).map(|(position, _)| position),
         }
-        self.pop_fresh(band).map(|(_, position)| position)
     }
 
     /// Takes all of them out.
     pub(super) fn drain(&mut self) -> Drained {
         let mut drained = Drained::default();
-        drained.locations.push(std::mem::take(&mut self.returned).into_values().collect());
+        drained.locations.push(self.returned.drain());
         for band in &mut self.bands {
             band.drain(&mut drained.locations, &mut drained.away);
         }
@@ -441,25 +470,44 @@ mod tests {
         ready.push(location(0), 0);
         ready.push(location(1), 0);
         let (first, position) = ready.pop().unwrap();
-        ready.put_back(position, first, true);
+        ready.put_back(position, first, Comeback::BehindReturned);
         ready.push(location(2), 1);
-        assert_eq!(ready.heads().map(Location::chunk).collect::<Vec<_>>(), [2, 0]);
+        assert_eq!(ready.first(), Some(location(2)));
+        assert_eq!((ready.head(0), ready.head(1)), (Some(location(2)), Some(location(0))));
         assert_eq!(popped(&mut ready), [2, 0, 1]);
     }
 
     #[test]
-    fn returns_are_counted_up_to_a_bound_and_do_not_change_the_order() {
+    fn returns_are_counted_up_to_a_bound() {
         let mut ready = Ready::new(0, true, false);
         ready.extend(&[location(0), location(1)]);
         let (_, mut position) = ready.pop().unwrap();
         assert_eq!(position.returns(), 0);
         for returns in 1..70_000_u32 {
-            position = ready.put_back(position, location(0), true);
+            position = ready.put_back(position, location(0), Comeback::BehindReturned);
             assert_eq!(position.returns(), returns.min(65_535));
             ready.pop().unwrap();
         }
-        position = ready.put_back(position, location(0), false);
+        position = ready.put_back(position, location(0), Comeback::Unsent);
         assert_eq!(position.returns(), 65_535);
         assert_eq!(popped(&mut ready), [0, 1]);
+    }
+    #[test]
+    fn what_comes_back_to_a_queue_that_counts_stands_in_the_order_in_which_it_came_back() {
+        let mut ready = Ready::new(0, true, false);
+        ready.extend(&(0..6).map(location).collect::<Vec<_>>());
+        let taken: Vec<_> = std::iter::from_fn(|| ready.pop()).take(4).collect();
+        let mut back = |at: usize, how| {
+            let (location, position) = taken[at];
+            ready.put_back(position, location, how);
+        };
+        back(2, Comeback::BehindAll);
+        back(1, Comeback::BehindReturned);
+        back(3, Comeback::Unsent);
+        back(0, Comeback::BehindReturned);
+        ready.extend(&[location(6)]);
+        assert_eq!((ready.len(), ready.head(0)), (7, Some(location(1))));
+        assert_eq!(ready.positions().len(), 5);
+        assert_eq!(popped(&mut ready), [1, 0, 3, 4, 5, 2, 6]);
     }
 }

@@ -39,6 +39,9 @@ pub struct QueueSettings {
     pub returns_max: Option<u32>,
     /// Whether how often a message came back is counted, as quorum queues do.
     pub counts_returns: bool,
+    /// Whether what a consumer returns goes behind all other messages: in RabbitMQ's quorum queues
+    /// that were given no limit of returns.
+    pub returns_last: bool,
     /// Whether messages that leave the queue unconsumed go anywhere.
     pub dead_letters: bool,
     /// Whether it is told what enters and what leaves the queue, because that is to last.
