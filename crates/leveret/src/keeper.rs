@@ -71,7 +71,12 @@ impl Keeper {
         let is_awaited = Arc::<AtomicBool>::default();
         let bell = Bell { words: words.clone(), is_awaited: Arc::clone(&is_awaited) };
         if let Some(syncer) = Syncer::new(engine, Box::new(bell)) {
-            let room = Room { engine: Arc::clone(engine), disk: Arc::clone(disk), looked_at: None };
+            let room = Room {
+                engine: Arc::clone(engine),
+                disk: Arc::clone(disk),
+                looked_at: None,
+                is_reserve_spent: false,
+            };
             let work = Sync { syncer, rings, is_awaited, stopping: Arc::clone(&stopping), room };
             let thread =
                 thread::Builder::new().name("leveret-syncer".to_owned()).spawn(move || work.run())?;
@@ -170,6 +175,8 @@ struct Room {
     engine: Arc<Engine>,
     disk: Arc<DirectoryDisk>,
     looked_at: Option<Instant>,
+    /// What was in reserve was given to consumers: publishers wait until as much is there again.
+    is_reserve_spent: bool,
 }
 
 impl Room {
@@ -179,15 +186,14 @@ impl Room {
         }
         self.looked_at = Some(Instant::now());
         let limit = self.engine.config().disk_free_limit_octets;
-        if let Ok(free) = self.disk.free_octets() {
-            self.engine.set_disk_alarm(free < limit);
-            // Without a limit nobody is kept from filling the disk but by this.
-            if free > limit + 2 * RESERVE_OCTETS
-                && let Err(error) = self.disk.take_reserve()
-            {
-                tracing::debug!(%error, "no room can be taken for a full disk");
+        let Ok(free) = self.disk.free_octets() else { return };
+        if free > limit.saturating_add(2 * RESERVE_OCTETS) {
+            match self.disk.take_reserve() {
+                Ok(()) => self.is_reserve_spent = false,
+                Err(error) => tracing::debug!(%error, "no room can be taken for a full disk"),
             }
         }
+        self.engine.set_disk_alarm(free < limit || self.is_reserve_spent);
     }
 
     /// The disk is full, and there was room in reserve, which can be written now. Publishers wait, so that
@@ -195,6 +201,7 @@ impl Room {
     fn makes_room(&mut self, error: &io::Error) -> bool {
         let has_reserve = error.kind() == io::ErrorKind::StorageFull && self.disk.give_up_reserve();
         if has_reserve {
+            self.is_reserve_spent = true;
             self.raise();
             tracing::error!(
                 "the data folder's disk is full; publishers wait, and {RESERVE_OCTETS} octets in reserve are \

@@ -66,22 +66,24 @@ pub(super) fn rewrite(disk: &dyn Disk, queues: &Queues, wear: &Wear, file_number
     if wear.worn.is_empty() {
         return Ok(());
     }
-    let mut writer = KeptWriter::create(disk, file_number)?;
     let mut given_up: Vec<(&Arc<DurableQueue>, Vec<AwayRun>)> = Vec::new();
-    for (&number, queue) in queues {
-        let runs = queue.kept_in(&wear.worn);
-        let mut read = Vec::new();
-        for run in runs {
-            if rewrite_page(disk, number, queue, &run, &mut writer)? {
-                read.push(run);
+    let pages = KeptWriter::write(disk, file_number, |writer| {
+        for (&number, queue) in queues {
+            let runs = queue.kept_in(&wear.worn);
+            let mut read = Vec::new();
+            for run in runs {
+                if rewrite_page(disk, number, queue, &run, writer)? {
+                    read.push(run);
+                }
+            }
+            if !read.is_empty() {
+                given_up.push((queue, read));
             }
         }
-        if !read.is_empty() {
-            given_up.push((queue, read));
-        }
-    }
+        Ok(())
+    })?;
     let mut new: BTreeMap<QueueNumber, Vec<AwayRun>> = BTreeMap::new();
-    for page in writer.finish(disk)? {
+    for page in pages {
         new.entry(page.queue).or_default().push(page.run);
     }
     for (queue, runs) in given_up {

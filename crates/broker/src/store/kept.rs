@@ -84,6 +84,29 @@ pub struct KeptWriter {
 }
 
 impl KeptWriter {
+    /// Writes the file of that number and says which pages are in it.
+    ///
+    /// # Errors
+    /// What the disk says; then there is no file, or one that nobody knows of.
+    pub fn write(
+        disk: &dyn Disk,
+        number: u32,
+        fill: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<Vec<KeptPage>> {
+        let mut writer = Self::create(disk, number)?;
+        let written = fill(&mut writer).and_then(|()| writer.finish(disk));
+        if written.is_err() {
+            Self::remove(disk, number);
+        }
+        written
+    }
+
+    /// Removes a file that could not be written, so that it takes no room on a disk that has none.
+    pub fn remove(disk: &dyn Disk, number: u32) {
+        // What is not removed is superfluous, and goes with the next snapshot.
+        let _ = disk.remove(&kept_name(number));
+    }
+
     /// Makes the file of that number.
     ///
     /// # Errors

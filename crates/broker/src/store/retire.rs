@@ -163,19 +163,20 @@ impl Retirement<'_> {
         if living.is_empty() {
             return Ok(Vec::new());
         }
-        let mut writer = KeptWriter::create(into, file_number)?;
-        let mut messages = Vec::new();
-        for of_queue in living.chunk_by(|one, other| one.queue == other.queue) {
-            let queue = of_queue[0].queue;
-            messages.clear();
-            messages.extend(of_queue.iter().map(|message| KeptMessage {
-                ordinal: message.ordinal,
-                record: &records[message.start..message.start + message.octets],
-                redelivered: (self.redelivered)(queue, message.ordinal),
-            }));
-            writer.add(queue, &messages)?;
-        }
-        writer.finish(into)
+        KeptWriter::write(into, file_number, |writer| {
+            let mut messages = Vec::new();
+            for of_queue in living.chunk_by(|one, other| one.queue == other.queue) {
+                let queue = of_queue[0].queue;
+                messages.clear();
+                messages.extend(of_queue.iter().map(|message| KeptMessage {
+                    ordinal: message.ordinal,
+                    record: &records[message.start..message.start + message.octets],
+                    redelivered: (self.redelivered)(queue, message.ordinal),
+                }));
+                writer.add(queue, &messages)?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -137,8 +137,17 @@ impl Snapshot {
     /// Writes it twice, as number `number`, and syncs both with their names.
     ///
     /// # Errors
-    /// What the disk says; then the one before holds still.
+    /// What the disk says; then the one before holds still, and what was written of this one is removed as
+    /// far as the disk lets it.
     pub fn write(&self, disk: &dyn Disk, number: u64) -> io::Result<()> {
+        let written = self.write_files(disk, number);
+        if written.is_err() {
+            both_names(number).iter().for_each(|name| drop(disk.remove(name)));
+        }
+        written
+    }
+
+    fn write_files(&self, disk: &dyn Disk, number: u64) -> io::Result<()> {
         let octets = self.to_octets();
         for name in both_names(number) {
             let file = disk.create(&name)?;

@@ -154,16 +154,33 @@ impl PageRewriter<'_> {
         file.add(queue, messages)
     }
 
-    fn finish(self, snapshot: &mut Snapshot) -> io::Result<()> {
-        let Some(file) = self.file else {
+    fn finish(mut self, snapshot: &mut Snapshot) -> io::Result<()> {
+        let Some(file) = self.file.take() else {
             // Its number is free for the next one.
             snapshot.next_kept_file = self.number;
             return Ok(());
         };
-        for page in file.finish(self.into)? {
-            snapshot.queues.entry(page.queue).or_default().kept.push(page.run);
+        match file.finish(self.into) {
+            Ok(pages) => {
+                for page in pages {
+                    snapshot.queues.entry(page.queue).or_default().kept.push(page.run);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                KeptWriter::remove(self.into, self.number);
+                Err(error)
+            }
         }
-        Ok(())
+    }
+}
+
+impl Drop for PageRewriter<'_> {
+    /// One that was not finished is of no use.
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            KeptWriter::remove(self.into, self.number);
+        }
     }
 }
 
