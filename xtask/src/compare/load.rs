@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Lab;
 use super::scenario::{Measure, Scenario};
-use crate::footprint::peer::Peer;
+use crate::footprint::peer::{Ending, Peer};
 use crate::footprint::usage;
 use crate::interop::process::Program;
 
@@ -41,6 +41,13 @@ impl Broker {
 
     pub(super) fn stop(self) -> Result<()> {
         self.peer.stop()
+    }
+
+    /// Ends it and starts it again with what it had; how long it took from then on until a client was served.
+    pub(super) fn restart(&mut self, lab: &Lab<'_>, ending: Ending) -> Result<Duration> {
+        self.peer.restart(lab.supervisor, ending)?;
+        self.pid = worker_of(self.peer.pid)?;
+        Ok(self.peer.start_up)
     }
 }
 

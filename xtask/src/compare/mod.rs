@@ -5,6 +5,7 @@
 //! that was measured and has a requirement fulfils it.
 
 mod backlog;
+mod durable;
 mod fanout;
 mod growth;
 mod load;
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// Measure this leveret binary rather than building one
     #[arg(long, value_name = "PATH")]
     leveret: Option<PathBuf>,
+    /// Of the messages of the rows on durable queues, how many percent; below 100 no report is written
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
+    durable_percent: u32,
     /// Name the scenarios and end
     #[arg(long)]
     list: bool,
@@ -76,22 +80,24 @@ struct Comparison {
     names: Vec<String>,
     rows: Vec<Row>,
     growth: Vec<growth::Line>,
+    durable: Vec<durable::Line>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<bool> {
     if options.list {
         SCENARIOS.iter().for_each(|scenario| println!("{}", scenario.name));
-        growth::NAMES.iter().for_each(|name| println!("{name}"));
+        growth::NAMES.iter().chain(&durable::NAMES).for_each(|name| println!("{name}"));
         return Ok(true);
     }
     let place = Workplace::set_up("compare", options.leveret.as_deref())?;
     let lab = Lab { options, supervisor: &place.supervisor, binary: &place.binary, folder: place.folder() };
     let comparison = lab.measure()?;
-    if comparison.rows.is_empty() && comparison.growth.is_empty() {
+    if comparison.rows.is_empty() && comparison.growth.is_empty() && comparison.durable.is_empty() {
         bail!("no scenario is called that; --list names them");
     }
     let holds = report::print(&comparison);
-    if options.only.is_empty() && options.peers.contains(&PeerName::Rabbitmq) {
+    let is_whole = options.only.is_empty() && options.durable_percent == 100;
+    if is_whole && options.peers.contains(&PeerName::Rabbitmq) {
         report::write(&place.workspace.join("docs/performance.md"), &comparison, options.runs)?;
     }
     Ok(holds)
@@ -132,7 +138,9 @@ impl Lab<'_> {
         let growth = growth::measure(self, &mut leveret)?;
         rabbitmq.map_or(Ok(()), Broker::stop)?;
         leveret.stop()?;
-        Ok(Comparison { names, rows, growth })
+        // With brokers of their own, so that no other one takes memory or disk beside them.
+        let durable = durable::measure(self)?;
+        Ok(Comparison { names, rows, growth, durable })
     }
 
     fn start(&self, kind: &Kind<'_>, name: &str) -> Result<Broker> {

@@ -58,7 +58,7 @@ pub(super) fn run(pace: Pace) -> Result<Figures> {
 }
 
 /// Of latencies in order, in microseconds.
-fn percentile(latencies: &[Duration], percent: usize) -> f64 {
+pub(super) fn percentile(latencies: &[Duration], percent: usize) -> f64 {
     let rank = (latencies.len() * percent).div_ceil(100).max(1);
     latencies[rank - 1].as_secs_f64() * 1e6
 }

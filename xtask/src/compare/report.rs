@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
+use super::durable;
 use super::load::Figures;
 use super::scenario::{
     CONNECTIONS_PER_SECOND_MIN, DECLARING_SECONDS_MAX, IDLE_CORES_MAX, IDLE_OCTETS_MAX,
@@ -156,6 +157,9 @@ pub(super) fn print(comparison: &Comparison) -> bool {
     for line in &comparison.growth {
         say(line.name, &line.found, &line.required, line.holds);
     }
+    for line in &comparison.durable {
+        say(line.name, &line.leveret, &line.required, line.holds);
+    }
     holds
 }
 
@@ -247,6 +251,7 @@ fn page(comparison: &Comparison, runs: u32) -> Result<String> {
         let verdict = if line.holds { "kept" } else { "**not kept**" };
         writeln!(page, "| {} | {} | {} | {verdict} |", line.name, line.found, line.required)?;
     }
+    page.push_str(&durable::section(&comparison.durable)?);
     page.push('\n');
     Ok(page)
 }

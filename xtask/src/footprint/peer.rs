@@ -3,7 +3,7 @@
 //! Knows how each is started and stopped; not what is measured.
 //! Invariant: the time to start counts from before the process is made until a client's `connection.open-ok`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,17 @@ impl Kind<'_> {
 }
 
 enum Running {
-    Leveret(Process),
+    Leveret { process: Process, binary: PathBuf, folder: PathBuf },
     RabbitMq(Cluster),
+}
+
+/// How a broker ends before it is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As an operator stops it.
+    Orderly,
+    /// By SIGKILL.
+    Killed,
 }
 
 /// A broker that takes clients.
@@ -60,7 +69,9 @@ impl Peer {
             Kind::Leveret(binary) => {
                 let [port] = ports::free()?;
                 let started = Instant::now();
-                (Running::Leveret(leveret(supervisor, binary, port, folder)?), port, started)
+                let process = leveret(supervisor, binary, port, folder)?;
+                let (binary, folder) = (binary.to_path_buf(), folder.to_owned());
+                (Running::Leveret { process, binary, folder }, port, started)
             }
             Kind::RabbitMq | Kind::StockRabbitMq => {
                 let mut cluster = Cluster::prepare(supervisor, &["alone"], folder)?;
@@ -84,11 +95,39 @@ impl Peer {
     pub(crate) fn stop(self) -> Result<()> {
         match self.running {
             Running::RabbitMq(cluster) => cluster.stop(),
-            Running::Leveret(mut process) => {
-                process.signal(Signal::TERM)?;
-                process.succeed(STOP_TIME_MAX).context("leveret serve does not stop")
-            }
+            Running::Leveret { mut process, .. } => stop_leveret(&mut process),
         }
+    }
+
+    /// Ends it and starts it again, with the same port and data; `start_up` and `pid` are then those of the new
+    /// process.
+    pub(crate) fn restart(&mut self, supervisor: &Supervisor, ending: Ending) -> Result<()> {
+        let started = match &mut self.running {
+            Running::Leveret { process, binary, folder } => {
+                match ending {
+                    Ending::Orderly => stop_leveret(process)?,
+                    Ending::Killed => process.kill()?,
+                }
+                let started = Instant::now();
+                *process = leveret(supervisor, binary, self.port, folder)?;
+                started
+            }
+            Running::RabbitMq(cluster) => {
+                let node = &mut cluster.nodes[0];
+                match ending {
+                    Ending::Orderly => node.stop()?,
+                    Ending::Killed => node.kill()?,
+                }
+                let started = Instant::now();
+                node.boot(supervisor)?;
+                started
+            }
+        };
+        let client = self.running.connect(supervisor, self.port)?;
+        self.start_up = started.elapsed();
+        client.close()?;
+        self.pid = self.running.process()?.pid();
+        Ok(())
     }
 
     /// Lets time pass; an error if the broker ends meanwhile.
@@ -105,6 +144,11 @@ impl Peer {
     }
 }
 
+fn stop_leveret(process: &mut Process) -> Result<()> {
+    process.signal(Signal::TERM)?;
+    process.succeed(STOP_TIME_MAX).context("leveret serve does not stop")
+}
+
 fn leveret(supervisor: &Supervisor, binary: &Path, port: u16, folder: &Path) -> Result<Process> {
     let listen = format!("127.0.0.1:{port}");
     let data = folder.join(format!("data-{port}"));
@@ -116,7 +160,7 @@ fn leveret(supervisor: &Supervisor, binary: &Path, port: u16, folder: &Path) -> 
 impl Running {
     fn process(&mut self) -> Result<&mut Process> {
         match self {
-            Self::Leveret(process) => Ok(process),
+            Self::Leveret { process, .. } => Ok(process),
             Self::RabbitMq(cluster) => cluster.nodes[0].process(),
         }
     }

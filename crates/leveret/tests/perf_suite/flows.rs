@@ -50,6 +50,9 @@ fn a_summary_has_all_its_parts() {
     let quantiles = ["p50", "p95", "p99", "p99_9", "max"];
     let latencies = quantiles.map(|name| float(&summary["latency_microseconds"], &format!("/{name}")));
     assert!(latencies.is_sorted() && latencies[0] > 0.0, "{latencies:?}");
+    assert_eq!(number(&summary, "/confirm_latency_microseconds/count"), 2000);
+    let confirms = quantiles.map(|name| float(&summary["confirm_latency_microseconds"], &format!("/{name}")));
+    assert!(confirms.is_sorted() && confirms[0] > 0.0, "{confirms:?}");
     assert!(float(&summary, "/reads/messages_per_read") > 0.0);
     assert!(float(&summary, "/generator/cpu_microseconds_per_message") > 0.0);
     let share = |name| float(&summary, &format!("/generator/producing/{name}"));
@@ -65,6 +68,7 @@ fn messages_are_published_and_drained_by_two_runs() {
     let published = bench.run("-y 0 -C 5000 -u QUEUE");
     assert_eq!((number(&published, "/published/count"), &published["counts"]), (5000, &true.into()));
     assert!(published["latency_microseconds"].is_null() && published["confirmed"].is_null());
+    assert!(published["confirm_latency_microseconds"].is_null());
     if let Some(broker) = bench.broker() {
         assert_eq!((broker.queue_count(), broker.connection_count()), (1, 0));
     }

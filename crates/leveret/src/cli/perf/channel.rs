@@ -123,10 +123,12 @@ impl Channel {
                 self.content = Content::Header(Some(Delivery { delivery_tag, redelivered }));
             }
             (Method::BasicAck(ack), Role::Producer(producer)) => {
-                scene.counts.confirmed += producer.settle(ack.delivery_tag, ack.multiple);
+                let (now, latency) = (scene.now, &mut scene.confirm_latency);
+                let each = |handed, count| latency.record_many(handed, now, count);
+                scene.counts.confirmed += producer.settle(ack.delivery_tag, ack.multiple, each);
             }
             (Method::BasicNack(nack), Role::Producer(producer)) => {
-                scene.counts.refused += producer.settle(nack.delivery_tag, nack.multiple);
+                scene.counts.refused += producer.settle(nack.delivery_tag, nack.multiple, |_, _| {});
             }
             (Method::BasicReturn(_), Role::Producer(_)) => self.content = Content::Header(None),
             (Method::BasicCancel(_), Role::Consumer(consumer)) => {

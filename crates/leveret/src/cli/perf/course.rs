@@ -114,6 +114,7 @@ fn scene(plan: &Plan, clock: Clock) -> Scene {
         is_stamped: plan.is_stamped(),
         counts: Counts::default(),
         latency: Latency::new(),
+        confirm_latency: Latency::new(),
         checks: Vec::new(),
         unanswered: 0,
     }
@@ -316,6 +317,7 @@ impl Course<'_> {
             findings: Findings::default(),
             missing,
             latency: None,
+            confirm_latency: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::{
@@ -33,7 +34,8 @@ pub(super) fn summary(outcome: &Outcome) -> Value {
         "consumed_share": outcome.consumed_share(),
         "counts": outcome.counts(),
         "rate": outcome.asked_rate.map(|asked| json!({ "asked": asked, "behind": outcome.behind })),
-        "latency_microseconds": latency(outcome),
+        "latency_microseconds": latency(outcome.latency.as_ref()),
+        "confirm_latency_microseconds": latency(outcome.confirm_latency.as_ref()),
         "check": check(outcome),
         "broker_process": broker(outcome),
         "generator": {
@@ -85,8 +87,8 @@ fn setup(outcome: &Outcome) -> Value {
     })
 }
 
-fn latency(outcome: &Outcome) -> Option<Value> {
-    let latency = outcome.latency.as_ref().filter(|latency| !latency.is_empty())?;
+fn latency(latency: Option<&Histogram<u64>>) -> Option<Value> {
+    let latency = latency.filter(|latency| !latency.is_empty())?;
     let at = |quantile| ratio(latency.value_at_quantile(quantile), 10);
     Some(json!({
         "count": latency.len(),

@@ -14,6 +14,7 @@ mod consumer;
 mod course;
 mod crew;
 mod fault;
+mod handed;
 mod handshake;
 mod json;
 mod link;

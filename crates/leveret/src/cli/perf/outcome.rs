@@ -81,6 +81,7 @@ pub(super) struct Outcome {
     /// Messages that should have come by the end and did not; `None` where they had not the time for it.
     pub(super) missing: Option<u64>,
     pub(super) latency: Option<Histogram<u64>>,
+    pub(super) confirm_latency: Option<Histogram<u64>>,
 }
 
 /// How the threads of one kind spent the measured time.
@@ -115,10 +116,8 @@ impl Outcome {
             }
             self.behind += leavings.behind;
             self.findings.add(leavings.findings);
-            match &mut self.latency {
-                Some(latency) => latency.add(&leavings.latency).expect("all have the same bounds"),
-                None => self.latency = Some(leavings.latency),
-            }
+            add(&mut self.latency, leavings.latency);
+            add(&mut self.confirm_latency, leavings.confirm_latency);
         }
     }
 
@@ -178,6 +177,13 @@ impl Outcome {
         } else {
             Saturated::Nobody
         }
+    }
+}
+
+fn add(all: &mut Option<Histogram<u64>>, one: Histogram<u64>) {
+    match all {
+        Some(all) => all.add(&one).expect("all have the same bounds"),
+        None => *all = Some(one),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{batch::Batch, seen::Mark, seen::Seen, stamp::Ticks};
+use super::{batch::Batch, handed::Handed, seen::Mark, seen::Seen, stamp::Ticks};
 
 /// Why a producer sends nothing at the moment, the reason that ends soonest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +58,7 @@ pub(super) struct Producer {
     published: u64,
     unconfirmed: u64,
     confirmed: Seen,
+    handed: Handed,
     end: End,
 }
 
@@ -79,6 +80,7 @@ impl Producer {
             published: 0,
             unconfirmed: 0,
             confirmed: Seen::default(),
+            handed: Handed::default(),
             end: End::NotYet,
         }
     }
@@ -109,16 +111,18 @@ impl Producer {
         Ok(usize::try_from(count).expect("at most a batch"))
     }
 
-    /// Stamps that many messages, with the time they were due where there is a rate; where they are.
+    /// Stamps that many messages, with the time they were due where there is a rate; where they are, which are
+    /// handed to the socket now.
     pub(super) fn prepare(&mut self, count: usize, now: Ticks) -> Range<usize> {
         match self.pace {
             Some(pace) => self.batch.stamp(count, self.published, |number| pace.due(number)),
             None => self.batch.stamp(count, self.published, |_| now),
         }
-        self.published += count as u64;
         if self.unconfirmed_max.is_some() {
+            self.handed.add(self.published, count as u64, now);
             self.unconfirmed += count as u64;
         }
+        self.published += count as u64;
         self.batch.range(count)
     }
 
@@ -126,16 +130,28 @@ impl Producer {
         self.batch.octets(range)
     }
 
-    /// Takes a confirm, which counts from 1; how many messages it is for.
-    pub(super) fn settle(&mut self, delivery_tag: u64, multiple: bool) -> u64 {
+    /// Takes a confirm, which counts from 1; how many messages it is for. `each` is told when so many of them
+    /// were handed to the socket.
+    pub(super) fn settle(
+        &mut self,
+        delivery_tag: u64,
+        multiple: bool,
+        mut each: impl FnMut(Ticks, u64),
+    ) -> u64 {
         let last = match delivery_tag {
             0 if multiple => self.published,
             tag => tag.min(self.published),
         };
         let Some(last) = last.checked_sub(1) else { return 0 };
-        let new = match multiple {
-            true => self.confirmed.mark_through(last),
-            false => u64::from(self.confirmed.mark(last) != Mark::Repeated),
+        let new = if multiple {
+            let new = self.confirmed.mark_through(last);
+            self.handed.take_through(last, new, each);
+            new
+        } else if self.confirmed.mark(last) == Mark::Repeated {
+            0
+        } else {
+            self.handed.take(last).into_iter().for_each(|when| each(when, 1));
+            1
         };
         self.unconfirmed -= new;
         new
@@ -193,10 +209,24 @@ mod tests {
         assert_eq!(room, 5);
         producer.prepare(room, Ticks(0));
         assert_eq!(producer.allowance(Ticks(0)), Err(Hold::Window));
-        assert_eq!((producer.settle(2, false), producer.settle(2, false)), (1, 0));
+        let settle = |producer: &mut Producer, tag, multiple| producer.settle(tag, multiple, |_, _| {});
+        assert_eq!((settle(&mut producer, 2, false), settle(&mut producer, 2, false)), (1, 0));
         assert_eq!(producer.allowance(Ticks(0)), Ok(1));
-        assert_eq!((producer.settle(3, true), producer.settle(9, true)), (2, 2));
+        assert_eq!((settle(&mut producer, 3, true), settle(&mut producer, 9, true)), (2, 2));
         assert_eq!(producer.allowance(Ticks(0)), Ok(5));
+    }
+
+    #[test]
+    fn a_confirm_is_timed_from_when_its_message_was_handed_over() {
+        let pace = Pace { interval: 100.0, first: 0.0 };
+        let mut producer = producer(Some(pace), Some(10), None);
+        producer.prepare(3, Ticks(270));
+        producer.prepare(2, Ticks(450));
+        let mut told = Vec::new();
+        for (tag, multiple) in [(5, false), (5, false), (2, true), (0, true)] {
+            producer.settle(tag, multiple, |when, count| told.push((when.0, count)));
+        }
+        assert_eq!(told, [(450, 1), (270, 2), (270, 1), (450, 1)], "not from when it was due");
     }
 
     #[test]
@@ -225,7 +255,7 @@ mod tests {
         assert!(producer.asks_for_end() && !producer.asks_for_end());
         producer.answer_end();
         assert!(!producer.is_finished());
-        producer.settle(0, true);
+        producer.settle(0, true, |_, _| {});
         assert!(producer.is_finished());
     }
 }

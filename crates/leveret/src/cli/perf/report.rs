@@ -4,6 +4,8 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use hdrhistogram::Histogram;
+
 use super::{
     outcome::{Ending, Outcome, Saturated, Time, ratio},
     tally::Counts,
@@ -42,6 +44,7 @@ pub(super) fn summary(outcome: &Outcome) -> String {
         ("rate", rate(outcome)),
         ("not taken", not_taken(&outcome.counts)),
         ("latency", latency(outcome)),
+        ("confirms", quantiles(outcome.confirm_latency.as_ref())),
         ("check", outcome.has_consumers.then(|| check(outcome))),
         ("counts", Some(counts(outcome))),
         ("broker", broker(outcome)),
@@ -115,16 +118,21 @@ fn not_taken(counts: &Counts) -> Option<String> {
 }
 
 fn latency(outcome: &Outcome) -> Option<String> {
-    let latency = outcome.latency.as_ref().filter(|latency| !latency.is_empty())?;
+    let quantiles = quantiles(outcome.latency.as_ref())?;
+    let from = if outcome.asked_rate.is_some() { ", from when each message was due" } else { "" };
+    Some(quantiles + from)
+}
+
+fn quantiles(latency: Option<&Histogram<u64>>) -> Option<String> {
+    let latency = latency.filter(|latency| !latency.is_empty())?;
     let at = |quantile| micros(latency.value_at_quantile(quantile));
     Some(format!(
-        "p50 {}, p95 {}, p99 {}, p99.9 {}, max {} µs{}",
+        "p50 {}, p95 {}, p99 {}, p99.9 {}, max {} µs",
         at(0.5),
         at(0.95),
         at(0.99),
         at(0.999),
         micros(latency.max()),
-        if outcome.asked_rate.is_some() { ", from when each message was due" } else { "" },
     ))
 }
 

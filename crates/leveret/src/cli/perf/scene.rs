@@ -16,6 +16,8 @@ pub(super) struct Scene {
     pub(super) is_stamped: bool,
     pub(super) counts: Counts,
     pub(super) latency: Latency,
+    /// From when a message was handed to the socket until the read that brought its `basic.ack`.
+    pub(super) confirm_latency: Latency,
     pub(super) checks: Vec<Check>,
     /// Answers that have not come.
     pub(super) unanswered: usize,

@@ -85,12 +85,18 @@ impl Latency {
 
     #[inline]
     pub(super) fn record(&mut self, sent: Ticks, came: Ticks) {
+        self.record_many(sent, came, 1);
+    }
+
+    /// Records `count` messages that were sent together and came together.
+    #[inline]
+    pub(super) fn record_many(&mut self, sent: Ticks, came: Ticks, count: u64) {
         let took = came.0.saturating_sub(sent.0);
         if took != self.last {
             self.settle();
             self.last = took;
         }
-        self.times += 1;
+        self.times += count;
     }
 
     fn settle(&mut self) {
@@ -116,9 +122,10 @@ mod tests {
         for took in [5, 5, 5, 1000, 5, 0, u64::MAX - 7] {
             latency.record(Ticks(7), Ticks(took + 7));
         }
+        latency.record_many(Ticks(1), Ticks(1001), 3);
         let histogram = latency.into_histogram();
-        assert_eq!((histogram.len(), histogram.min(), histogram.value_at_quantile(0.5)), (7, 1, 5));
-        assert_eq!(histogram.count_between(1000, 1000), 1);
+        assert_eq!((histogram.len(), histogram.min(), histogram.value_at_quantile(0.5)), (10, 1, 5));
+        assert_eq!(histogram.count_between(1000, 1000), 4);
     }
 
     #[test]

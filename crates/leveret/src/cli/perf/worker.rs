@@ -81,6 +81,7 @@ pub(super) struct Spent {
 /// What a worker leaves behind.
 pub(super) struct Leavings {
     pub(super) latency: Histogram<u64>,
+    pub(super) confirm_latency: Histogram<u64>,
     pub(super) findings: Findings,
     pub(super) marks: Vec<Spent>,
     /// Messages that were due and not sent at the second mark.
@@ -186,7 +187,8 @@ impl Worker {
         let mut findings = Findings::default();
         self.scene.checks.iter().for_each(|check| findings.add(check.findings()));
         let latency = self.scene.latency.into_histogram();
-        Leavings { latency, findings, marks: self.marks, behind: self.behind }
+        let confirm_latency = self.scene.confirm_latency.into_histogram();
+        Leavings { latency, confirm_latency, findings, marks: self.marks, behind: self.behind }
     }
 
     fn turn(&mut self, events: &mut Events, buffer: &mut [u8]) -> Result<(), Fault> {
