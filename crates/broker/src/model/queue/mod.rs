@@ -327,11 +327,31 @@ impl Queue {
         self.may_expire |= batch.iter().any(|location| location.expires());
         if self.settings.overflow.rejects() && self.settings.is_limited() {
             self.enqueue_or_reject(batch, messages, effects);
+            // What has no time at all was given its chance above.
+            self.expire(messages, effects);
+        } else if self.ready.has_priorities() && self.settings.is_limited() {
+            // One by one, because what does not fit goes before anything that comes later: a large
+            // message is gone with all that stood before it, and those of higher priorities that come
+            // behind it in the batch stay.
+            for (place, location) in batch.iter().enumerate() {
+                self.enqueue_all(place, std::slice::from_ref(location), messages, effects);
+            }
         } else {
-            self.add(0, batch, messages, effects);
-            self.dispatch(Heads::New, messages, effects);
+            self.enqueue_all(0, batch, messages, effects);
         }
-        // What has no time at all was given its chance above.
+    }
+
+    /// Neighbours of the step's batch, the first of which has that place in it, none of which is refused.
+    fn enqueue_all(
+        &mut self,
+        place: usize,
+        batch: &[Location],
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        self.add(place, batch, messages, effects);
+        self.dispatch(Heads::New, messages, effects);
+        // What has no time at all was given its chance.
         self.expire(messages, effects);
         self.drop_head(messages, effects);
     }
