@@ -293,6 +293,23 @@ fn what_does_not_fit_goes_before_what_comes_later() {
 }
 
 #[test]
+fn what_comes_to_stand_first_in_a_full_queue_has_no_time_left() {
+    let late = &Ten { now_millis: 5 };
+    let batch = [location(0), location(1).expiring(true), location(2)];
+    let settings = QueueSettings { messages_max: Some(1), ..with_dead_letters() };
+    let mut check = Check::new(settings);
+    check.queue.enqueue(&batch, late, &mut check.effects);
+    assert_eq!(check.dead(), [(0, DeathReason::MaxLength), (1, DeathReason::Expired)]);
+    assert_eq!(check.queue.ready(), 1);
+    let settings = QueueSettings { overflow: Overflow::RejectPublish, ..settings };
+    let mut check = Check::new(settings);
+    let batch = [batch[1], location(4).expiring(true), batch[2]];
+    check.queue.enqueue(&batch, late, &mut check.effects);
+    assert_eq!(check.dead(), [(1, DeathReason::Expired), (4, DeathReason::Expired)]);
+    assert_eq!((check.queue.ready(), &*check.effects.rejected), (1, &[][..]));
+}
+
+#[test]
 fn consumers_of_higher_priority_come_first_while_they_can_take_more() {
     let mut check = Check::new(QueueSettings::default());
     let low = check.consume(prefetch(0));
