@@ -75,6 +75,8 @@ impl Connection {
         if !greeted {
             return self.tear_down(Then::End);
         }
+        // What was to be refused yet is so with the rest, and does not end what the client is to confirm.
+        self.failure = None;
         let text = ReplyCode::ConnectionForced.reply_text(text);
         self.session.write_connection_close(ReplyCode::ConnectionForced, &text, (0, 0), self.output.buffer());
         self.drop_at_millis = Some(self.now.monotonic_millis + CLOSE_MILLIS_MAX);

@@ -42,7 +42,7 @@ impl Model {
         if taken {
             self.trust_taken(publish);
         } else if let ([only], None) = (&publish.unsure[..], publish.taken) {
-            self.queues.get_mut(&only.queue).and_then(|queue| queue.take(name));
+            self.was_refused(only.queue, name);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ConsumerKey, Destinations, QueueKey, Shared,
+    ChannelKey, ConsumerKey, Destinations, QueueKey, Shared,
     graves::Letter,
     queue::{Position, Waiting},
     teardown::Going,
@@ -109,9 +109,18 @@ impl Connection {
     }
 }
 
+/// Who was given a delivery, or several of them: what comes back from one comes back together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Taker {
+    channel: ChannelKey,
+    /// None for one that fetches.
+    consumer: Option<ConsumerKey>,
+}
+
 /// A delivery that is not acknowledged.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
+    pub(super) channel: ChannelKey,
     pub(super) queue: QueueKey,
     pub(super) position: Position,
     /// As it waited.
@@ -120,6 +129,12 @@ pub(super) struct Held {
     pub(super) consumer: Option<ConsumerKey>,
     /// Whether it surely counts in the channel's shared limit.
     pub(super) counts_in_limit: bool,
+}
+
+impl Held {
+    pub(super) const fn taker(&self) -> Taker {
+        Taker { channel: self.channel, consumer: self.consumer }
+    }
 }
 
 /// A publish that awaits its confirm.

@@ -157,6 +157,11 @@ impl Model {
         if queue.consumers.is_empty() {
             queue.used_millis = (!consumer.going).then_some(self.now_millis);
         }
+        if abandoned {
+            // What was handed out goes with it, and nothing is dropped to make room for that.
+            self.counts.note(Event::QueueAutoDelete);
+            return self.remove_queue(consumer.queue);
+        }
         let was_active = queue.active == Active::Known(key) || queue.active == Active::Open;
         if was_handed {
             queue.stir(turn);
@@ -165,10 +170,6 @@ impl Model {
         }
         if was_active {
             self.succeed(consumer.queue);
-        }
-        if abandoned {
-            self.counts.note(Event::QueueAutoDelete);
-            self.remove_queue(consumer.queue);
         }
     }
 

@@ -174,7 +174,7 @@ impl Model {
         let counts_in_limit = may_count && channel.shared_limit.was_set;
         channel.shared_limit.held += u64::from(counts_in_limit);
         channel.shared_limit.look(turn);
-        let held = Held { queue, position, waiting, consumer, counts_in_limit };
+        let held = Held { channel: key, queue, position, waiting, consumer, counts_in_limit };
         channel.unacked.insert(channel.last_tag, held);
     }
 

@@ -9,7 +9,8 @@
 use std::rc::Rc;
 
 use super::{
-    ConsumerKey, Destinations, Message, Model, Name, QueueKey, Shared,
+    Destinations, Message, Model, Name, QueueKey, Shared,
+    connection::Taker,
     death::Reason,
     limits::Taken,
     queue::{Arrival, Overflow, Waiting},
@@ -18,35 +19,36 @@ use super::{
 use crate::counts::Event;
 
 /// Where a dead letter comes from. Letters that are published together are in order only if they
-/// come from one source.
+/// come from one source and stood in order there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) generation: u64,
     queue: QueueKey,
-    consumer: Option<ConsumerKey>,
+    taker: Option<Taker>,
+    /// Where it stood there was open.
+    unordered: bool,
 }
 
 /// A message that surely died and was not published anew yet.
 #[derive(Debug)]
 pub(super) struct Letter {
     queue: (QueueKey, String),
-    consumer: Option<ConsumerKey>,
+    /// Who had it, if somebody gave it back.
+    taker: Option<Taker>,
+    /// Where it stood among others in its queue was open.
+    unordered: bool,
     grave: Grave,
     message: Shared,
     reason: Reason,
     /// It may not have died, and until so many changes to what is bound its letters are there.
     open_until: Option<u64>,
+    /// It is not in its queue any more, so it did die, if perhaps later or for another reason.
+    has_died: bool,
 }
 
 impl Model {
     /// A message left a queue unconsumed, and is not in it any more.
-    pub(super) fn die(
-        &mut self,
-        key: QueueKey,
-        waiting: &Waiting,
-        reason: Reason,
-        consumer: Option<ConsumerKey>,
-    ) {
+    pub(super) fn die(&mut self, key: QueueKey, waiting: &Waiting, reason: Reason, taker: Option<Taker>) {
         let Some(queue) = self.queues.get(&key).filter(|queue| !queue.dead) else { return };
         let Some(grave) = queue.terms.grave.clone() else { return };
         let queue = (key, queue.name.clone());
@@ -57,7 +59,16 @@ impl Model {
             return self.open_letters(key, &waiting.message, reason);
         }
         let message = Shared::clone(&waiting.message);
-        self.letters.push(Letter { queue, consumer, grave, message, reason, open_until: None });
+        self.letters.push(Letter {
+            queue,
+            taker,
+            unordered: waiting.unordered,
+            grave,
+            message,
+            reason,
+            open_until: None,
+            has_died: true,
+        });
     }
 
     /// Publishes what died, and what dies of that.
@@ -75,20 +86,21 @@ impl Model {
     }
 
     fn land_letter(&mut self, letter: &Letter) {
-        let Letter { queue: (key, name), consumer, grave, message, reason, open_until } = letter;
+        let Letter { queue: (key, name), grave, message, reason, open_until, .. } = letter;
         if let Some(changes) = open_until {
             // What is bound to what when it is published is what counts.
             let queue = self.queues.get(key);
             let found = queue.and_then(|queue| queue.find(message.name()));
             let is_open = found.is_some_and(|(_, waiting)| waiting.is_open());
-            if is_open && *changes != self.topology_changes {
+            if (is_open || letter.has_died) && *changes != self.topology_changes {
                 self.open_letters_from((*key, name), grave, message, *reason);
             }
             return;
         }
         self.counts.note(Event::dead_letter(*reason));
         let seconds = (self.now_seconds(), self.now_seconds());
-        let source = Source { generation: self.generation, queue: *key, consumer: *consumer };
+        let Letter { taker, unordered, .. } = *letter;
+        let source = Source { generation: self.generation, queue: *key, taker, unordered };
         let (message, queues, all) = self.exhume(message, (*key, name), *reason, grave, seconds);
         if queues.len() < all {
             self.counts.note(Event::Cycle);
@@ -102,14 +114,15 @@ impl Model {
     fn land_letter_in(&mut self, key: QueueKey, message: &Shared, source: Source) {
         let others =
             |waiting: &Waiting| waiting.source.is_some_and(|other| other.generation == source.generation);
-        let queue = self.queue_mut(key);
-        let unordered =
-            queue.last_source.is_some_and(|last| last.generation == source.generation && last != source)
-                || queue.terms.priority_max > 0 && queue.last_source == Some(source)
-                || self.has_own_order(source.queue) && self.queue(key).last_source == Some(source);
+        let queue = self.queue(key);
+        let unordered = queue.mixed_generation == Some(source.generation)
+            || queue.last_source.is_some_and(|last| last.generation == source.generation && last != source)
+            || queue.terms.priority_max > 0 && queue.last_source == Some(source)
+            || (source.unordered || self.has_own_order(source.queue)) && queue.last_source == Some(source);
         self.queue_mut(key).last_source = Some(source);
         if unordered {
             let queue = self.queue_mut(key);
+            queue.mixed_generation = Some(source.generation);
             queue.doubt_order_of(others);
             if !queue.limits.is_none() {
                 queue.doubt_all();
@@ -163,15 +176,17 @@ impl Model {
     pub(super) fn open_letters(&mut self, key: QueueKey, message: &Shared, reason: Reason) {
         let Some(queue) = self.queues.get(&key) else { return };
         let Some(grave) = queue.terms.grave.clone() else { return };
-        let name = queue.name.clone();
+        let (name, has_died) = (queue.name.clone(), queue.find(message.name()).is_none());
         self.open_letters_from((key, &name), &grave, message, reason);
         self.letters.push(Letter {
             queue: (key, name),
-            consumer: None,
+            taker: None,
+            unordered: true,
             grave,
             message: Shared::clone(message),
             reason,
             open_until: Some(self.topology_changes),
+            has_died,
         });
     }
 
@@ -191,7 +206,16 @@ impl Model {
     }
 
     fn open_letter_in(&mut self, key: QueueKey, message: &Shared) {
+        if self.is_held(key, message.name()) {
+            return;
+        }
         if self.queue(key).find(message.name()).is_some() {
+            // It may be now that it comes, and that is a step. What that leads to may lead here again.
+            let now_millis = self.now_millis;
+            let looked_millis = self.queue_mut(key).looked_millis.replace(now_millis);
+            if looked_millis != Some(now_millis) {
+                self.may_expire(key);
+            }
             return;
         }
         let arrival = Arrival {
@@ -215,6 +239,12 @@ impl Model {
         }
         // If it came, that was a step.
         self.may_expire(key);
+    }
+
+    /// Whether somebody was given the message and did not settle it yet.
+    fn is_held(&self, key: QueueKey, name: Name) -> bool {
+        let held = self.channels.values().flat_map(|channel| channel.unacked.values());
+        held.filter(|held| held.queue == key).any(|held| held.waiting.message.name() == name)
     }
 
     /// Any message of a queue may have died.
@@ -269,10 +299,25 @@ impl Model {
         }
     }
 
-    /// Whether a connection may be about to publish the message's letters in its next turn.
-    fn is_yet_to_land(&self, key: QueueKey, name: Name) -> bool {
-        let letters = self.connections.values().flat_map(|connection| &connection.letters);
-        letters.into_iter().any(|letter| letter.queue.0 == key && letter.message.name() == name)
+    /// Whether a connection may be about to publish the letters of a dead message in its next turn,
+    /// to what is bound then.
+    fn is_yet_to_land(&mut self, key: QueueKey, name: Name) -> bool {
+        let letters = self.connections.values_mut().flat_map(|connection| &mut connection.letters);
+        believe(letters, key, name)
+    }
+
+    /// The message turns out to have been refused. Where its letters are not published yet, they go to
+    /// what is bound then.
+    pub(super) fn was_refused(&mut self, key: QueueKey, name: Name) {
+        self.queues.get_mut(&key).and_then(|queue| queue.take(name));
+        believe(&mut self.letters, key, name);
+    }
+
+    /// Whether the message that a letter is made of may be in its queue still, and die some time.
+    pub(super) fn may_still_come(&self, letter: &Message) -> bool {
+        let Some((queue, parent)) = letter.history.parent else { return false };
+        let found = self.queues.get(&queue).and_then(|queue| queue.find(parent));
+        found.is_some_and(|(_, waiting)| waiting.is_open())
     }
 
     /// A message went out: what it may have become is not there, and what it came of is gone.
@@ -306,4 +351,15 @@ impl Model {
             self.settle_parents(queue, &waiting);
         }
     }
+}
+
+/// Notes that a message did die, and whether any of the letters is of it.
+fn believe<'a>(letters: impl IntoIterator<Item = &'a mut Letter>, key: QueueKey, name: Name) -> bool {
+    let mut any = false;
+    for letter in letters {
+        if letter.queue.0 == key && letter.message.name() == name {
+            (letter.has_died, any) = (true, true);
+        }
+    }
+    any
 }

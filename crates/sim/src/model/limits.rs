@@ -34,8 +34,7 @@ impl Model {
 
     /// A queue is offered a new message that comes in that way.
     pub(super) fn offer_as(&mut self, key: QueueKey, message: &Shared, arrival: Arrival) -> Taken {
-        self.expire_once_more(key);
-        self.queue_mut(key).offered_turn = self.turns;
+        self.expire(key);
         let taken = self.has_room(key, message.body.len() as u64);
         if taken == Taken::No {
             self.counts.note(Event::RefusedPublish);
@@ -49,21 +48,17 @@ impl Model {
             // It was there perhaps, since then or since now, and is there surely.
             arrival.unordered = true;
             arrival.arrived_millis.0 = before.arrived_millis.0;
+            self.queue_mut(key).open_letters.remove(&name);
         }
         let unsure = arrival.unsure || taken == Taken::Unsure;
         self.queue_mut(key).append(Shared::clone(message), Arrival { unsure, ..arrival });
         if taken == Taken::Unsure && self.queue(key).limits.overflow == Overflow::RejectPublishDlx {
             self.open_letters(key, message, Reason::MaxLength);
         }
-        // What has no time at all may go to a consumer or goes at once.
-        self.expire_new(key);
         self.drop_head(key);
+        // What has no time at all may go to a consumer or goes at once.
+        self.expire(key);
         taken
-    }
-
-    /// In a queue that refuses, what has no time counts until all that came with it is there.
-    fn expire_new(&mut self, key: QueueKey) {
-        if self.rejects(key) { self.may_expire(key) } else { self.expire(key) }
     }
 
     fn rejects(&self, key: QueueKey) -> bool {
@@ -171,12 +166,13 @@ impl Model {
     }
 
     /// However many were handed out, and whichever: what was dropped stood before the last ones
-    /// that a full queue keeps.
+    /// that a full queue keeps. Open letters may come at any time, behind all of those.
     fn doubt_dropped(&mut self, key: QueueKey, hidden: Range) {
         let queue = self.queue_mut(key);
         let limits = queue.limits;
+        let yet_to_come = queue.open_letters.len() as u64;
         if let Some(max) = limits.messages_max.filter(|max| queue.all() - hidden.min > *max) {
-            queue.doubt_first(queue.all() - max);
+            queue.doubt_first(queue.all() - max.saturating_sub(yet_to_come));
         }
         if limits.octets_max.is_some_and(|max| queue.octets() > max) {
             queue.doubt_all();

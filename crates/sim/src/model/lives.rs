@@ -8,7 +8,7 @@ use super::{
     ConnectionKey, Model, Name, QueueKey, Shared,
     death::Reason,
     hidden::Range,
-    queue::{Active, Overflow, Waiting},
+    queue::{Active, Waiting},
 };
 use crate::{Checked, counts::Event, ensure};
 
@@ -47,26 +47,6 @@ impl Model {
             return;
         }
         let over = self.over(key, self.hidden(key), false);
-        self.bury_expired(key, over);
-    }
-
-    /// A step on a queue that may be one with those before it: what came to stand first since then
-    /// may have gone for its length, though its time is over too.
-    pub(super) fn expire_once_more(&mut self, key: QueueKey) {
-        let queue = self.queue(key);
-        if queue.limits.is_none() || queue.offered_turn != self.turns {
-            return self.expire(key);
-        }
-        if queue.limits.overflow != Overflow::DropHead {
-            return self.may_expire(key);
-        }
-        let mut over = self.over(key, self.hidden(key), true);
-        for name in std::mem::take(&mut over.surely) {
-            let Some((_, waiting)) = self.queue_mut(key).take(name) else { continue };
-            self.counts.note(Event::Expired);
-            self.open_letters(key, &waiting.message, Reason::Expired);
-            self.open_letters(key, &waiting.message, Reason::MaxLength);
-        }
         self.bury_expired(key, over);
     }
 

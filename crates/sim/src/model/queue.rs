@@ -142,6 +142,10 @@ pub(super) struct Queue {
     pub(super) scrambled: bool,
     /// Where the last dead letter came from.
     pub(super) last_source: Option<Source>,
+    /// When one of its open letters was last looked at again.
+    pub(super) looked_millis: Option<u64>,
+    /// The last dead letters that were published together and are in no certain order.
+    pub(super) mixed_generation: Option<u64>,
     /// Messages that are there if another one died, and the changes to what is bound until they came.
     pub(super) open_letters: BTreeMap<Name, u64>,
     /// Publishers whose batches may not be here yet.
@@ -153,8 +157,6 @@ pub(super) struct Queue {
     open: u64,
     mortal: u64,
     unordered: u64,
-    /// The turn in which it was last offered a message.
-    pub(super) offered_turn: u64,
     /// How often something cast doubt on what is here.
     doubts: u64,
     next_position: Position,

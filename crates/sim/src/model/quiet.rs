@@ -4,7 +4,7 @@
 use super::{
     ConnectionKey, ConsumerKey, Model, Phase,
     connection::{Channel, Mode},
-    queue::{Active, Overflow},
+    queue::{Active, Overflow, Waiting},
 };
 use crate::{Checked, counts::Event, ensure};
 
@@ -88,6 +88,7 @@ impl Model {
         for key in &keys {
             self.check_lives(*key)?;
         }
+        let mut idle_queues = Vec::new();
         for key in keys {
             let queue = self.queue(key);
             ensure!(!queue.dead, "a consumer of '{}' was never told that it is gone", queue.name);
@@ -95,19 +96,37 @@ impl Model {
             let idle = self.served_consumers(key).any(|consumer| self.is_idle(consumer, 1));
             let (name, sure) = (&queue.name, queue.sure());
             ensure!(!idle || sure == 0, "'{name}' keeps {sure} messages while a consumer has credit");
-            self.settle_doubts(key, idle);
+            self.queue_mut(key).scrambled = false;
             self.check_limits(key)?;
+            idle_queues.extend(idle.then_some(key));
         }
+        self.settle_doubts(&idle_queues);
         Ok(())
     }
 
-    /// What may be there is not, if a consumer could have taken it.
-    fn settle_doubts(&mut self, key: super::QueueKey, idle: bool) {
-        let queue = self.queue_mut(key);
-        queue.scrambled = false;
-        if idle {
-            queue.remove(0, u64::MAX);
-            queue.open_letters.clear();
+    /// What may be there is not, if a consumer could have taken it; unless it may come yet, because
+    /// what it is made of is there perhaps and stands behind others.
+    fn settle_doubts(&mut self, idle: &[super::QueueKey]) {
+        loop {
+            let mut gone = Vec::new();
+            for key in idle {
+                let queue = self.queue(*key);
+                let is_gone = |waiting: &&Waiting| {
+                    !queue.open_letters.contains_key(&waiting.message.name())
+                        || !self.may_still_come(&waiting.message)
+                };
+                let names = queue.waiting().filter(is_gone).map(|waiting| waiting.message.name());
+                gone.extend(names.map(|name| (*key, name)));
+            }
+            for (key, name) in &gone {
+                let queue = self.queue_mut(*key);
+                queue.take(*name);
+                queue.open_letters.remove(name);
+            }
+            // What was made of that does not come either.
+            if gone.is_empty() {
+                return;
+            }
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use leveret_wire::{Method, ReplyCode};
 
 use super::{
-    ChannelKey, ConsumerKey, Model, QueueKey,
-    connection::{Held, HeldSettle, Mode},
+    ChannelKey, Model, QueueKey,
+    connection::{Held, HeldSettle, Mode, Taker},
     death::Reason,
     hidden::Range,
     queue::Waiting,
@@ -78,7 +78,7 @@ impl Model {
                 Outcome::Acknowledged => self.counts.note(Event::Ack),
                 Outcome::Refused => {
                     self.counts.note(Event::Ack);
-                    self.die(held.queue, &held.waiting, Reason::Rejected, held.consumer);
+                    self.die(held.queue, &held.waiting, Reason::Rejected, Some(held.taker()));
                 }
                 Outcome::Requeued => {}
             }
@@ -104,9 +104,9 @@ impl Model {
     /// that is handed any of them. In the queues that lost consumers in the same go, what those were
     /// handed may come back after these.
     pub(super) fn put_back(&mut self, deliveries: &[Held], lost_consumers: &BTreeSet<QueueKey>) {
-        let mut sources: BTreeMap<QueueKey, BTreeSet<Option<ConsumerKey>>> = BTreeMap::new();
+        let mut sources: BTreeMap<QueueKey, BTreeSet<Taker>> = BTreeMap::new();
         for held in deliveries {
-            sources.entry(held.queue).or_default().insert(held.consumer);
+            sources.entry(held.queue).or_default().insert(held.taker());
         }
         sources.retain(|queue, _| self.queues.contains_key(queue));
         let queues: Vec<_> =
@@ -147,7 +147,7 @@ impl Model {
         let returns = held.waiting.returns;
         let dies = max.is_some_and(|max| returns.is_some_and(|returns| returns >= max));
         if dies && !unsure {
-            return self.die(held.queue, &held.waiting, Reason::DeliveryLimit, held.consumer);
+            return self.die(held.queue, &held.waiting, Reason::DeliveryLimit, Some(held.taker()));
         }
         let may_die = dies || max.is_some() && returns.is_none();
         let waiting = Waiting {

@@ -178,6 +178,7 @@ impl Model {
     }
 
     fn take_input(&mut self, turn: &mut Turn<'_>, mut taken: &[u8]) -> Checked {
+        let mut batched = Batched::Nothing;
         while !taken.is_empty() && self.connection(turn.connection).phase != Phase::Ended {
             ensure!(
                 self.connection(turn.connection).deferred.is_none(),
@@ -194,11 +195,16 @@ impl Model {
             match decode_frame(taken, octets_max) {
                 Ok(Some((frame, octets))) => {
                     taken = &taken[octets..];
-                    let is_publish = is_publish(&frame);
+                    let before = std::mem::replace(&mut batched, Batched::of(&frame));
                     turn.was_refused = false;
+                    if batched == Batched::Acknowledgement && before == Batched::Publish {
+                        self.land_letters();
+                    }
                     self.frame(turn, frame)?;
-                    // What a batch of publishes buries comes after all of it and what stops it.
-                    if !is_publish && !turn.was_refused {
+                    // What a batch buries comes after all of it and what stops it.
+                    let is_over = batched == Batched::Nothing
+                        || batched == Batched::Publish && before == Batched::Acknowledgement;
+                    if is_over && !turn.was_refused {
                         self.land_letters();
                     }
                 }
@@ -263,11 +269,22 @@ impl Model {
     }
 }
 
-/// A publish or a part of one.
-fn is_publish(frame: &Frame<'_>) -> bool {
-    match frame.kind {
-        FrameKind::Method => frame.payload.starts_with(&[0, 60, 0, 40]),
-        FrameKind::Header | FrameKind::Body => true,
-        FrameKind::Heartbeat => false,
+/// Frames of which queues get several in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Batched {
+    Nothing,
+    /// A publish or a part of one.
+    Publish,
+    Acknowledgement,
+}
+
+impl Batched {
+    fn of(frame: &Frame<'_>) -> Self {
+        match frame.kind {
+            FrameKind::Method if frame.payload.starts_with(&[0, 60, 0, 40]) => Self::Publish,
+            FrameKind::Method if frame.payload.starts_with(&[0, 60, 0, 80]) => Self::Acknowledgement,
+            FrameKind::Header | FrameKind::Body => Self::Publish,
+            FrameKind::Method | FrameKind::Heartbeat => Self::Nothing,
+        }
     }
 }

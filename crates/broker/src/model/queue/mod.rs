@@ -356,21 +356,42 @@ impl Queue {
     /// Takes a batch of messages in order.
     pub fn enqueue(&mut self, batch: &[Location], messages: &dyn Messages, effects: &mut Effects) {
         self.expire(messages, effects);
-        self.may_expire |= batch.iter().any(|location| location.expires());
-        if self.settings.overflow.rejects() && self.settings.is_limited() {
+        let keeps_time = self.keeps_time() || batch.iter().any(|location| location.expires());
+        if !self.settings.is_limited() {
+            self.enqueue_all(0, batch, messages, effects);
+        } else if self.settings.overflow.rejects() {
             self.enqueue_or_reject(batch, messages, effects);
+        } else if self.ready.has_priorities() || keeps_time {
+            // One by one, as RabbitMQ does: what is dropped for a large message may be what came before
+            // it and not what came behind it, and what stands first by that may have no time left.
+            for (place, location) in batch.iter().enumerate() {
+                self.enqueue_all(place, std::slice::from_ref(location), messages, effects);
+            }
         } else {
-            self.add(0, batch, messages, effects);
-            self.dispatch(Heads::New, messages, effects);
+            self.enqueue_all(0, batch, messages, effects);
         }
-        // What has no time at all was given its chance above.
-        self.expire(messages, effects);
+    }
+
+    /// Takes neighbours of the step's batch, the first of which has that place in it, and makes room
+    /// for them.
+    fn enqueue_all(
+        &mut self,
+        place: usize,
+        batch: &[Location],
+        messages: &dyn Messages,
+        effects: &mut Effects,
+    ) {
+        self.add(place, batch, messages, effects);
+        self.dispatch(Heads::New, messages, effects);
         self.drop_head(messages, effects);
+        // What has no time at all was given its chance.
+        self.expire(messages, effects);
     }
 
     /// Adds neighbours of the step's batch, the first of which has that place in it.
     fn add(&mut self, place: usize, batch: &[Location], messages: &dyn Messages, effects: &mut Effects) {
         self.count_octets(batch, messages);
+        self.may_expire |= batch.iter().any(|location| location.expires());
         if !self.ready.has_priorities() {
             let position = self.ready.extend(batch);
             return self.note_added(Added { place, count: batch.len(), position }, effects);
@@ -410,8 +431,7 @@ impl Queue {
                 self.refuse(location, effects);
                 continue;
             }
-            self.add(place, &[location], messages, effects);
-            self.dispatch(Heads::New, messages, effects);
+            self.enqueue_all(place, &[location], messages, effects);
         }
     }
 

@@ -191,7 +191,12 @@ impl Pair {
         // Where a limit drops heads, which of those past their time it finds is a matter of chance.
         let expires = |n| n % 5 == 0 && !self.stays.settings().is_limited();
         let batch: Vec<_> = (first..first + count).map(|n| location(n).expiring(expires(n))).collect();
-        self.both(|queue, facts, effects| queue.enqueue(&batch, facts, effects));
+        // What does not fit is dropped message by message where that matters, if the head is there: while
+        // a page is read, what comes is weighed with what was on it.
+        let together = if self.stays.settings().is_limited() { 1 } else { batch.len() };
+        for batch in batch.chunks(together) {
+            self.both(|queue, facts, effects| queue.enqueue(batch, facts, effects));
+        }
     }
 
     fn consume(&mut self) {

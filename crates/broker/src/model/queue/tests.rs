@@ -249,6 +249,66 @@ fn priorities_decide_who_goes_out_and_who_is_dropped() {
     assert_eq!(check.delivered(), [(0, 5), (0, 1), (0, 4), (0, 0), (0, 3)]);
 }
 
+/// The first message is larger than its queue may be; the third has a higher priority than the others.
+struct LargeFirst;
+
+impl Messages for LargeFirst {
+    fn now_millis(&self) -> u64 {
+        0
+    }
+
+    fn wall_millis(&self) -> u64 {
+        0
+    }
+
+    fn body_octets(&self, location: Location) -> u64 {
+        if location.chunk() == 0 { 100 } else { 10 }
+    }
+
+    fn priority(&self, location: Location) -> u8 {
+        u8::from(location.chunk() == 2)
+    }
+
+    fn arrived_millis(&self, _: Location) -> u64 {
+        0
+    }
+
+    fn expiration_millis(&self, _: Location) -> Option<u64> {
+        None
+    }
+}
+
+#[test]
+fn what_does_not_fit_goes_before_what_comes_later() {
+    let settings = QueueSettings { priority_max: 1, octets_max: Some(50), ..with_dead_letters() };
+    let mut check = Check::new(settings);
+    let batch: Vec<_> = (0..4).map(location).collect();
+    check.queue.enqueue(&batch, &LargeFirst, &mut check.effects);
+    assert_eq!(check.dead(), [(0, DeathReason::MaxLength)]);
+    assert_eq!(check.queue.ready(), 3);
+    let settings = QueueSettings { messages_max: Some(2), octets_max: None, ..settings };
+    let mut check = Check::new(settings);
+    check.queue.enqueue(&batch, &LargeFirst, &mut check.effects);
+    assert_eq!(check.dead(), [(2, DeathReason::MaxLength), (0, DeathReason::MaxLength)]);
+}
+
+#[test]
+fn what_comes_to_stand_first_in_a_full_queue_has_no_time_left() {
+    let late = &Ten { now_millis: 5 };
+    let batch = [location(0), location(1).expiring(true), location(2)];
+    let settings = QueueSettings { messages_max: Some(1), ..with_dead_letters() };
+    let mut check = Check::new(settings);
+    check.queue.enqueue(&batch, late, &mut check.effects);
+    assert_eq!(check.dead(), [(0, DeathReason::MaxLength), (1, DeathReason::Expired)]);
+    assert_eq!(check.queue.ready(), 1);
+    let settings = QueueSettings { overflow: Overflow::RejectPublish, ..settings };
+    let mut check = Check::new(settings);
+    let batch = [batch[1], location(4).expiring(true), batch[2]];
+    check.queue.enqueue(&batch, late, &mut check.effects);
+    assert_eq!(check.dead(), [(1, DeathReason::Expired), (4, DeathReason::Expired)]);
+    assert_eq!((check.queue.ready(), &*check.effects.rejected), (1, &[][..]));
+}
+
 #[test]
 fn consumers_of_higher_priority_come_first_while_they_can_take_more() {
     let mut check = Check::new(QueueSettings::default());
