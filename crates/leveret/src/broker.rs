@@ -240,15 +240,25 @@ impl Broker {
         if !matches!(gone.await, Ok(Ok(()))) {
             tracing::warn!("some connections did not close in time and were dropped");
         }
+        self.close_folder();
+        runtime.shutdown_background();
+    }
+
+    /// Ends what writes to the data folder and lets others have it. Tasks of connections may go on for a
+    /// moment.
+    fn close_folder(&mut self) {
         drop(self.pager.take());
         drop(self.keeper.take());
-        runtime.shutdown_background();
+        if let Some(disk) = self.disk.take() {
+            disk.give_back();
+        }
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         self.engine.stop();
+        self.close_folder();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -77,8 +77,8 @@ pub(crate) struct DirectoryDisk {
     /// The folder itself, to sync names and to ask for room.
     folder: File,
     syncing: Syncing,
-    /// Held for its lock, which goes when it is closed.
-    _lock: File,
+    /// Held for its lock, which goes when it is closed if it was not given back before.
+    lock: File,
 }
 
 impl DirectoryDisk {
@@ -102,7 +102,14 @@ impl DirectoryDisk {
         }
         // Who holds it is only told; a full disk must not keep a broker from starting.
         let _ = lock.write_all_at(format!("{:<10}\n", process::id()).as_bytes(), 0);
-        Ok(Self { path: path.clone(), folder, syncing, _lock: lock })
+        Ok(Self { path: path.clone(), folder, syncing, lock })
+    }
+
+    /// Lets another broker have the folder, when nothing is written to it any more, whoever still holds this.
+    pub(crate) fn give_back(&self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the data folder stays locked until this process ends");
+        }
     }
 
     /// Where it is.
@@ -330,7 +337,11 @@ mod tests {
         let text = refused.to_string();
         let holder = format!("in use by another broker of this process ({})", process::id());
         assert!(text.ends_with(&holder), "{text}");
+        disk.give_back();
+        let next = disk_in(folder.path());
         drop(disk);
+        DirectoryDisk::open(folder.path(), Syncing::Honest).unwrap_err();
+        drop(next);
         disk_in(folder.path());
     }
 

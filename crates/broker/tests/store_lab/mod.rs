@@ -64,23 +64,32 @@ impl Lab {
     }
 
     pub(crate) fn publish(&mut self, queue: &str, numbers: std::ops::Range<u32>) {
-        for number in numbers {
-            let mut octets = Vec::new();
-            let publish = basic::Publish { routing_key: queue.into(), ..Default::default() };
-            Method::from(publish).write_frame(1, &mut octets);
-            let body = number.to_be_bytes();
-            let mut property_octets = Vec::new();
-            Properties { delivery_mode: Some(2), ..Default::default() }.encode(&mut property_octets);
-            let header = ContentHeader {
-                class_id: basic::CLASS_ID,
-                body_octets: 4,
-                property_octets: &property_octets,
-            };
-            write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
-            write_body_frames(1, &body, FRAME_OCTETS_MAX, &mut octets);
-            assert_eq!(self.client.send(&octets), []);
-        }
+        numbers.for_each(|number| self.send("", queue, number));
         self.sync();
+    }
+
+    /// Publishes one message to an exchange.
+    pub(crate) fn publish_to(&mut self, exchange: &str, routing_key: &str, number: u32) {
+        self.send(exchange, routing_key, number);
+        self.sync();
+    }
+
+    fn send(&mut self, exchange: &str, routing_key: &str, number: u32) {
+        let mut octets = Vec::new();
+        let publish = basic::Publish {
+            exchange: exchange.into(),
+            routing_key: routing_key.into(),
+            ..Default::default()
+        };
+        Method::from(publish).write_frame(1, &mut octets);
+        let body = number.to_be_bytes();
+        let mut property_octets = Vec::new();
+        Properties { delivery_mode: Some(2), ..Default::default() }.encode(&mut property_octets);
+        let header =
+            ContentHeader { class_id: basic::CLASS_ID, body_octets: 4, property_octets: &property_octets };
+        write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
+        write_body_frames(1, &body, FRAME_OCTETS_MAX, &mut octets);
+        assert_eq!(self.client.send(&octets), []);
     }
 
     /// A message's number; `None` when there is none.
