@@ -18,7 +18,7 @@ use loom::{
 };
 
 use super::{
-    ConnectionId, Notice,
+    ConnectionId,
     alarm::MemoryAlarm,
     inbox::{Inbox, Letter, Mail, Notice, Wake},
     permissions::Grants,
