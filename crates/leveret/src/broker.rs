@@ -215,6 +215,12 @@ impl Broker {
         self.engine.memory_octets()
     }
 
+    /// Lets go of the buffers that are kept for the next messages, at most a few mebibytes: for
+    /// whoever sees that the process is quiet. The next load allocates them anew.
+    pub fn let_go_of_buffers(&self) {
+        self.engine.let_go_of_buffers();
+    }
+
     /// Switches the firehose of a virtual host on or off: copies of all messages, published and
     /// delivered, to its exchange `amq.rabbitmq.trace`. False when there is no such virtual host.
     #[must_use = "there may be no such virtual host"]

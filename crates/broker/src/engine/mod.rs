@@ -209,6 +209,11 @@ impl Engine {
         self.alarm.octets()
     }
 
+    /// Lets go of the buffers that are kept for the next messages.
+    pub fn let_go_of_buffers(&self) {
+        self.log.let_go_of_buffers();
+    }
+
     /// How many chunks of messages there are.
     #[must_use]
     pub fn chunk_count(&self) -> usize {

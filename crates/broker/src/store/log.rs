@@ -152,6 +152,11 @@ impl MessageLog {
         self.memory.keep(buffer);
     }
 
+    /// Lets go of the buffers that are kept for later.
+    pub fn let_go_of_buffers(&self) {
+        self.memory.let_go();
+    }
+
     /// How many chunks there are.
     #[must_use]
     pub fn chunk_count(&self) -> usize {

@@ -58,6 +58,11 @@ impl ChunkMemory {
         }
     }
 
+    /// Lets go of the buffers that are kept.
+    pub(super) fn let_go(&self) {
+        *self.buffers.lock() = Vec::new();
+    }
+
     /// The octets in an allocation that is not much larger than they are.
     pub(super) fn fitted(&self, mut octets: Vec<u8>) -> Vec<u8> {
         if octets.capacity() - octets.len() <= octets.len() / 4 {
@@ -86,6 +91,8 @@ mod tests {
         assert_eq!(memory.buffers.lock().len(), BUFFERS_MAX);
         let again = memory.buffer(100_000);
         assert_eq!(again.as_ptr(), last, "the one that came last is the warmest");
+        memory.let_go();
+        assert_eq!(memory.buffers.lock().len(), 0);
     }
 
     #[test]

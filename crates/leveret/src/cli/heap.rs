@@ -38,12 +38,13 @@ fn set(parameter: libc::c_int, value: libc::c_int) {
     }
 }
 
-/// Runs for as long as the process.
-pub(crate) async fn give_back_when_quiet() {
+/// Runs for as long as the process; `let_go` frees what is kept for later.
+pub(crate) async fn give_back_when_quiet(let_go: impl Fn()) {
     let mut watch = Watch::default();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if watch.is_time_to_trim(processor_time()) {
+            let_go();
             trim();
         }
     }

@@ -83,13 +83,28 @@ fn print_help(subcommand: &str) -> Result<(), Failure> {
 
 /// The tools do their waiting on one thread; what can block (stdin, stdout, files) has threads of its own.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = quiet_runtime()?;
+    runtime.spawn(give_back_when_quiet(|| {}));
+    Ok(runtime)
+}
+
+/// The same for who sees to [`give_back_when_quiet`] itself.
+fn quiet_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     heap::keep_at_hand();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| Failure::System { what: "start", source })?;
+        .map_err(|source| Failure::System { what: "start", source })
+}
+
+/// Gives memory back to the system whenever the process is quiet after work; `let_go` is called first. Never ends.
+async fn give_back_when_quiet(let_go: impl Fn()) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    runtime.spawn(heap::give_back_when_quiet());
-    Ok(runtime)
+    heap::give_back_when_quiet(let_go).await;
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    {
+        drop(let_go);
+        std::future::pending::<()>().await;
+    }
 }

@@ -119,7 +119,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     start_log(&args.log)?;
     raise_open_files();
     let builder = builder(args)?;
-    super::runtime()?.block_on(async {
+    super::quiet_runtime()?.block_on(async {
         let mut stop = Stop::listen(true)?;
         let broker = builder.start().await.map_err(Failure::Listen)?;
         announce(&broker, args);
@@ -129,7 +129,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             }
             tracing::info!("copies of all messages in virtual host {vhost} go to amq.rabbitmq.trace");
         }
-        stop.requested().await;
+        tokio::select! {
+            () = stop.requested() => {}
+            () = super::give_back_when_quiet(|| broker.let_go_of_buffers()) => {}
+        }
         tracing::info!("stopping: connections are closed");
         tokio::select! {
             () = broker.shutdown() => {}

@@ -18,7 +18,7 @@ use crate::{
 const CLEAR_PERCENT: u64 = 85;
 /// Octets of pages that are written at once.
 const WRITE_OCTETS: usize = 1024 * 1024;
-/// A buffer that was larger is not kept.
+/// A buffer that was larger is not kept for the next pages.
 const BUFFER_OCTETS_MAX: usize = 4 * WRITE_OCTETS;
 /// Runs taken of a queue before others have their turn, and queues looked at in one turn.
 const QUEUE_RUNS_MAX: usize = 16;
@@ -92,7 +92,12 @@ impl Spiller {
         let found = self.collect();
         let written = found.and_then(|found| self.write().map(|()| found));
         self.note_outcome(&written, now);
-        written.unwrap_or(false)
+        let has_more = written.unwrap_or(false) && self.is_due();
+        if !has_more {
+            // It may be long until the next page, and the buffer has grown to megabytes.
+            self.buffer = Vec::new();
+        }
+        has_more
     }
 
     /// Whether memory is above its threshold, or was and is not low enough yet.
