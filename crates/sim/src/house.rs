@@ -13,7 +13,7 @@ use leveret_broker::{
     engine::{Engine, House},
 };
 
-use crate::link::Bell;
+use crate::line::Bell;
 
 pub(crate) struct Housekeeper {
     house: House,

@@ -23,6 +23,7 @@ pub mod trace;
 
 mod auditor;
 mod house;
+mod line;
 mod link;
 mod rest;
 mod world;

@@ -3,14 +3,7 @@
 //! Time stands still meanwhile, but for publishers that are read later. Invariant: nothing is
 //! done here that a driver would not do without being told.
 
-use crate::{
-    Checked,
-    counts::Event,
-    ensure,
-    link::{Link, Step},
-    model::Facts,
-    world::World,
-};
+use crate::{Checked, counts::Event, ensure, line::Step, link::Link, model::Facts, world::World};
 
 /// Rounds in which everything has to come to rest.
 const ROUNDS_MAX: usize = 200_000;
@@ -84,7 +77,7 @@ impl World {
         }
         for link in self.links.iter_mut().filter(|link| link.client.is_lost) {
             // Nobody will read it, and it would keep the broker from saying all that is due.
-            link.pipe.read(usize::MAX);
+            link.line.pipe.read(usize::MAX);
         }
         let house = self.housekeeper.is_due(self.now.monotonic_millis);
         Ok(house || self.links.iter().any(|link| steps_at_rest(link).next().is_some()))
@@ -93,7 +86,7 @@ impl World {
     /// Publishers that are read later have their time.
     fn wait_for_slowed(&mut self) -> bool {
         let now_millis = self.now.monotonic_millis;
-        let next = self.links.iter().filter_map(Link::is_slowed).min();
+        let next = self.links.iter().filter_map(|link| link.line.is_slowed()).min();
         let Some(next) = next.filter(|next| *next > now_millis) else { return false };
         self.pass(next - now_millis);
         true
@@ -107,7 +100,7 @@ impl World {
             memory_octets: self.engine.memory_octets(),
             chunk_count: self.engine.chunk_count(),
             queue_count: self.engine.queue_count(),
-            paused: self.links.iter().filter(|link| link.is_paused()).map(|link| link.key).collect(),
+            paused: self.links.iter().filter(|link| link.line.is_paused()).map(|link| link.key).collect(),
             lost: self.links.iter().filter(|link| link.client.is_lost).map(|link| link.key).collect(),
         }
     }

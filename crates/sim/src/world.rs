@@ -10,7 +10,8 @@ use crate::{
     counts::Event,
     ensure,
     house::Housekeeper,
-    link::{Link, Step},
+    line::Step,
+    link::Link,
     model::{Circumstances, Model},
     plan::Plan,
     random::Random,
@@ -145,7 +146,7 @@ impl World {
             Step::Write => self.write(at, octets),
             Step::Read => {
                 let link = &mut self.links[at];
-                let read = link.pipe.read(octets);
+                let read = link.line.pipe.read(octets);
                 link.client.read(&read);
                 link.post();
                 Ok(())
@@ -163,9 +164,9 @@ impl World {
         let link = &self.links[at];
         Circumstances {
             now_millis: self.now.monotonic_millis,
-            is_paused: link.is_paused(),
-            is_full: link.connection.output().is_full(),
-            is_empty: link.connection.output().is_empty(),
+            is_paused: link.line.is_paused(),
+            is_full: link.line.output().is_full(),
+            is_empty: link.line.output().is_empty(),
             was_alarmed,
             is_alarmed: self.engine.is_alarmed(),
             is_stopping: self.is_stopping,
@@ -173,26 +174,18 @@ impl World {
     }
 
     fn receive(&mut self, at: usize, octets: usize) -> Checked {
-        let link = &mut self.links[at];
-        let input = link.pipe.input(octets);
-        if input.is_empty() || link.is_closed && link.pipe.up_octets() == 0 && link.pipe.is_in_mid_frame() {
-            return self.cut(at);
-        }
         let was_alarmed = self.engine.is_alarmed();
-        let taken = link.connection.receive(&input, self.now);
-        link.set_due();
-        let said = link.pipe.overhear(link.connection.output());
-        let paused = link.is_paused();
-        link.pipe.taken(&input, taken, paused);
-        if link.is_slowed().is_some() {
+        let link = &mut self.links[at];
+        let Some(taken) = link.line.receive(octets, self.now) else { return self.cut(at) };
+        let key = link.key;
+        if link.line.is_slowed().is_some() {
             self.model.note(Event::PausedRead);
         }
         let circumstances = self.circumstances(at, was_alarmed);
-        let key = self.links[at].key;
-        self.trace.frames(key.0, "takes", &input[..taken]);
-        self.trace.frames(key.0, "says", &said);
-        self.model.received(key, &input[..taken], &said, circumstances)?;
-        if self.links[at].is_closed && taken < input.len() && !paused {
+        self.trace.frames(key.0, "takes", &taken.input);
+        self.trace.frames(key.0, "says", &taken.said);
+        self.model.received(key, &taken.input, &taken.said, circumstances)?;
+        if self.links[at].line.is_closed && taken.is_partial {
             return self.cut(at);
         }
         self.check_alarm(was_alarmed)
@@ -201,20 +194,17 @@ impl World {
     fn advance(&mut self, at: usize) -> Checked {
         let now_millis = self.now.monotonic_millis;
         let was_alarmed = self.engine.is_alarmed();
-        let link = &mut self.links[at];
-        link.take_due();
-        let key = link.key;
+        let key = self.links[at].key;
         let dies = self.model.dies_by_clock(key, now_millis, self.is_stopping);
         if self.is_stopping {
             self.model.stopped(key);
         }
-        let more = link.connection.advance(self.now);
-        let said = link.pipe.overhear(link.connection.output());
+        let line = &mut self.links[at].line;
+        let (said, more) = line.advance(self.now);
         if more {
-            link.set_due();
             self.model.note(Event::SlicedTurn);
         }
-        if link.connection.output().is_full() {
+        if line.output().is_full() {
             self.model.note(Event::FullOutput);
         }
         self.note_unfinished(more)?;
@@ -233,7 +223,7 @@ impl World {
     fn check_dead(&self, at: usize) -> Checked {
         let link = &self.links[at];
         ensure!(
-            link.is_paused() && link.connection.output().is_empty(),
+            link.line.is_paused() && link.line.output().is_empty(),
             "connection {} outlived its time",
             link.key.0
         );
@@ -242,25 +232,19 @@ impl World {
 
     fn write(&mut self, at: usize, octets: usize) -> Checked {
         let link = &mut self.links[at];
-        let was_full = link.connection.output().is_full();
-        let written = link.pipe.write(link.connection.output(), octets)?;
-        link.connection.sent(written, self.now);
-        let paused = link.is_paused();
-        self.model.wrote(link.key, self.now.monotonic_millis, paused);
-        if was_full && !link.connection.output().is_full() {
-            link.set_due();
-        }
+        link.line.write(octets, self.now)?;
+        self.model.wrote(link.key, self.now.monotonic_millis, link.line.is_paused());
         self.bury(at)
     }
 
     /// A connection that is finished goes away.
     fn bury(&mut self, at: usize) -> Checked {
-        if !self.links[at].connection.is_finished() {
+        if !self.links[at].line.is_finished() {
             return Ok(());
         }
         let link = self.links.swap_remove(at);
         self.trace.step(format_args!("{:>3} is over", link.key.0));
-        drop(link.connection);
+        drop(link.line);
         self.model.finished(link.key)
     }
 
@@ -269,14 +253,11 @@ impl World {
         let link = &mut self.links[at];
         self.trace.step(format_args!("{:>3} is cut", link.key.0));
         self.model.note(Event::Disconnect);
-        if link.pipe.is_in_mid_frame() {
+        if link.line.pipe.is_in_mid_frame() {
             self.model.note(Event::DisconnectInMidFrame);
         }
         link.client.die();
-        link.pipe.cut();
-        link.connection.disconnect(self.now);
-        link.is_closed = false;
-        link.set_due();
+        link.line.cut(self.now);
         self.model.disconnected(link.key);
         Ok(())
     }
@@ -302,9 +283,7 @@ impl World {
         self.tell_time();
         self.housekeeper.look_at_clock(now_millis);
         for link in &mut self.links {
-            if link.deadline_millis().is_some_and(|at| at <= now_millis) {
-                link.set_due();
-            }
+            link.line.look_at_clock(self.now);
             if link.client.beats() {
                 link.client.beat();
                 link.post();
