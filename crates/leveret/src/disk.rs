@@ -23,6 +23,8 @@ const RESERVE_NAME: &str = "reserve";
 pub(crate) const RESERVE_OCTETS: u64 = 16 * 1024 * 1024;
 /// Octets of a process id and a line end, always as many, so that a shorter one leaves nothing of a longer.
 const HOLDER_OCTETS: usize = 11;
+/// Room is set aside ahead of what is written only where it is at most this part of what is free.
+const ROOM_SHARE: u64 = 64;
 
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
@@ -186,6 +188,11 @@ fn no_room(error: io::Error) -> io::Error {
     }
 }
 
+#[allow(clippy::unnecessary_cast, reason = "its numbers are narrower on other systems")]
+const fn octets_free(room: &rustix::fs::StatVfs) -> u64 {
+    (room.f_bavail as u64).saturating_mul(room.f_frsize as u64)
+}
+
 impl Disk for DirectoryDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -223,10 +230,8 @@ impl Disk for DirectoryDisk {
         }
     }
 
-    #[allow(clippy::unnecessary_cast, reason = "its numbers are narrower on other systems")]
     fn free_octets(&self) -> io::Result<u64> {
-        let room = rustix::fs::fstatvfs(&self.folder)?;
-        Ok((room.f_bavail as u64).saturating_mul(room.f_frsize as u64))
+        Ok(octets_free(&rustix::fs::fstatvfs(&self.folder)?))
     }
 }
 
@@ -247,6 +252,13 @@ impl DiskFile for DirectoryFile {
 
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(octets, offset).map_err(no_room)
+    }
+
+    fn expect_octets(&self, octets: u64) {
+        let room = rustix::fs::fstatvfs(&self.file).map_or(0, |room| octets_free(&room));
+        if room / ROOM_SHARE >= octets {
+            let _ = rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, octets);
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -282,6 +294,17 @@ mod tests {
         assert_eq!(&octets, b"hello,world");
         let beyond = again.read_at(&mut octets, 1).unwrap_err();
         assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn room_that_is_set_aside_is_not_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = disk_in(folder.path());
+        let file = disk.create("spill-1").unwrap();
+        file.expect_octets(1024 * 1024);
+        file.expect_octets(u64::MAX);
+        file.write_at(b"four", 0).unwrap();
+        assert_eq!(file.octets().unwrap(), 4);
     }
 
     #[test]

@@ -73,6 +73,12 @@ pub trait DiskFile: Debug + Send + Sync {
     /// may be written.
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()>;
 
+    /// So many octets are going to be written from its beginning on: a disk may set room aside for them,
+    /// which makes writing cheaper. It promises nothing, and the length stays.
+    fn expect_octets(&self, octets: u64) {
+        let _ = octets;
+    }
+
     /// Returns when all that was written would survive a power cut.
     ///
     /// # Errors

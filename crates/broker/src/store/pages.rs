@@ -264,6 +264,7 @@ impl SpillWriter {
             let _ = disk.remove(&name);
             return Err(error);
         }
+        handle.expect_octets(FILE_OCTETS);
         files.add(number, Arc::clone(&handle));
         Ok(Current { number, handle, octets: FILE_HEADER_OCTETS as u64 })
     }

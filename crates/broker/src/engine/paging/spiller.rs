@@ -18,6 +18,8 @@ use crate::{
 const CLEAR_PERCENT: u64 = 85;
 /// Octets of pages that are written at once.
 const WRITE_OCTETS: usize = 1024 * 1024;
+/// What the buffer has room for: what is written at once, and a page that goes beyond it.
+const BUFFER_OCTETS: usize = WRITE_OCTETS + WRITE_OCTETS / 4;
 /// A buffer that was larger is not kept for the next pages.
 const BUFFER_OCTETS_MAX: usize = 4 * WRITE_OCTETS;
 /// Runs taken of a queue before others have their turn, and queues looked at in one turn.
@@ -89,6 +91,7 @@ impl Spiller {
         if !self.is_due() {
             return false;
         }
+        self.buffer.reserve_exact(BUFFER_OCTETS);
         let found = self.collect();
         let written = found.and_then(|found| self.write().map(|()| found));
         self.note_outcome(&written, now);
