@@ -6,7 +6,7 @@
 //! is heard of either settles the other. Invariant: a message that surely waits in a queue has no
 //! letters that it made there.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use super::{
     Destinations, Message, Model, Name, QueueKey, Shared,
@@ -310,6 +310,20 @@ impl Model {
     pub(super) fn was_refused(&mut self, key: QueueKey, name: Name) {
         self.queues.get_mut(&key).and_then(|queue| queue.take(name));
         believe(&mut self.letters, key, name);
+    }
+
+    /// How many letters may be in a queue by now or come later.
+    pub(super) fn yet_to_come(&self, key: QueueKey) -> u64 {
+        let kept = self.connections.values().flat_map(|connection| &connection.letters);
+        let unpublished: BTreeSet<(QueueKey, Name)> =
+            self.letters.iter().chain(kept).map(|letter| (letter.queue.0, letter.message.name())).collect();
+        let queue = self.queue(key);
+        let comes = |waiting: &&Waiting| {
+            let parent = waiting.message.history.parent;
+            queue.open_letters.contains_key(&waiting.message.name())
+                || waiting.is_open() && parent.is_some_and(|parent| unpublished.contains(&parent))
+        };
+        queue.waiting().filter(comes).count() as u64
     }
 
     /// Whether the message that a letter is made of may be in its queue still, and die some time.

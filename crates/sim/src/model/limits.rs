@@ -168,9 +168,9 @@ impl Model {
     /// However many were handed out, and whichever: what was dropped stood before the last ones
     /// that a full queue keeps. Open letters may come at any time, behind all of those.
     fn doubt_dropped(&mut self, key: QueueKey, hidden: Range) {
+        let yet_to_come = self.yet_to_come(key);
         let queue = self.queue_mut(key);
         let limits = queue.limits;
-        let yet_to_come = queue.open_letters.len() as u64;
         if let Some(max) = limits.messages_max.filter(|max| queue.all() - hidden.min > *max) {
             queue.doubt_first(queue.all() - max.saturating_sub(yet_to_come));
         }
