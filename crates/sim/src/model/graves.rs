@@ -118,7 +118,7 @@ impl Model {
         let unordered = queue.mixed_generation == Some(source.generation)
             || queue.last_source.is_some_and(|last| last.generation == source.generation && last != source)
             || queue.terms.priority_max > 0 && queue.last_source == Some(source)
-            || (source.unordered || self.has_own_order(source.queue)) && queue.last_source == Some(source);
+            || (source.unordered || self.has_priorities(source.queue)) && queue.last_source == Some(source);
         self.queue_mut(key).last_source = Some(source);
         if unordered {
             let queue = self.queue_mut(key);
@@ -147,9 +147,8 @@ impl Model {
         }
     }
 
-    /// Whether messages die in it in another order than that in which they came.
-    fn has_own_order(&self, key: QueueKey) -> bool {
-        self.queues.get(&key).is_none_or(|queue| queue.terms.priority_max > 0 || queue.terms.is_quorum)
+    fn has_priorities(&self, key: QueueKey) -> bool {
+        self.queues.get(&key).is_none_or(|queue| queue.terms.priority_max > 0)
     }
 
     /// What takes a message's place, where it goes, and to how many queues but for cycles.
@@ -210,13 +209,7 @@ impl Model {
             return;
         }
         if self.queue(key).find(message.name()).is_some() {
-            // It may be now that it comes, and that is a step. What that leads to may lead here again.
-            let now_millis = self.now_millis;
-            let looked_millis = self.queue_mut(key).looked_millis.replace(now_millis);
-            if looked_millis != Some(now_millis) {
-                self.may_expire(key);
-            }
-            return;
+            return self.may_come_now(key);
         }
         let arrival = Arrival {
             turn: self.turns,
@@ -238,6 +231,20 @@ impl Model {
             }
         }
         // If it came, that was a step.
+        self.may_expire(key);
+    }
+
+    /// A letter that is open since before may come now, to the queues that there are now. What that
+    /// leads to may lead here again.
+    fn may_come_now(&mut self, key: QueueKey) {
+        let now = Some((self.now_millis, self.topology_changes));
+        let queue = self.queue_mut(key);
+        if std::mem::replace(&mut queue.looked_at, now) == now {
+            return;
+        }
+        if !queue.limits.is_none() && queue.limits.overflow != Overflow::RejectPublish {
+            self.open_letters_of_all(key, Reason::MaxLength);
+        }
         self.may_expire(key);
     }
 
@@ -313,18 +320,20 @@ impl Model {
         believe(&mut self.letters, key, name);
     }
 
-    /// How many letters may be in a queue by now or come later.
-    pub(super) fn yet_to_come(&self, key: QueueKey) -> u64 {
+    /// How many messages of a queue may stand behind all others: letters that may come later, and what
+    /// is in no certain order.
+    pub(super) fn may_stand_behind(&self, key: QueueKey) -> u64 {
         let kept = self.connections.values().flat_map(|connection| &connection.letters);
         let unpublished: BTreeSet<(QueueKey, Name)> =
             self.letters.iter().chain(kept).map(|letter| (letter.queue.0, letter.message.name())).collect();
         let queue = self.queue(key);
-        let comes = |waiting: &&Waiting| {
+        let may = |waiting: &&Waiting| {
             let parent = waiting.message.history.parent;
-            queue.open_letters.contains_key(&waiting.message.name())
+            waiting.unordered
+                || queue.open_letters.contains_key(&waiting.message.name())
                 || waiting.is_open() && parent.is_some_and(|parent| unpublished.contains(&parent))
         };
-        queue.waiting().filter(comes).count() as u64
+        queue.waiting().filter(may).count() as u64
     }
 
     /// Whether the message that a letter is made of may be in its queue still, and die some time.

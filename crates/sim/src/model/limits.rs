@@ -166,13 +166,13 @@ impl Model {
     }
 
     /// However many were handed out, and whichever: what was dropped stood before the last ones
-    /// that a full queue keeps. Open letters may come at any time, behind all of those.
+    /// that a full queue keeps, behind which letters may come, or be already.
     fn doubt_dropped(&mut self, key: QueueKey, hidden: Range) {
-        let yet_to_come = self.yet_to_come(key);
+        let behind = self.may_stand_behind(key);
         let queue = self.queue_mut(key);
         let limits = queue.limits;
         if let Some(max) = limits.messages_max.filter(|max| queue.all() - hidden.min > *max) {
-            queue.doubt_first(queue.all() - max.saturating_sub(yet_to_come));
+            queue.doubt_first(queue.all() - max.saturating_sub(behind));
         }
         if limits.octets_max.is_some_and(|max| queue.octets() > max) {
             queue.doubt_all();

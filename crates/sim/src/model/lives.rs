@@ -103,10 +103,13 @@ impl Model {
     ) -> bool {
         let now = self.now_millis;
         let lives_out_of_order = band.clone().any(|waiting| waiting.unordered && !waiting.is_over(now));
+        let one_lives = band.clone().any(|waiting| !waiting.is_over(now));
         let (mut surely, mut before) = (is_first, 0);
         for waiting in band {
             let name = waiting.message.name();
-            if surely && waiting.is_over(now) && !lives_out_of_order {
+            // What is in no certain order may stand behind one that lives.
+            let is_first = surely && !lives_out_of_order && !(waiting.unordered && one_lives);
+            if is_first && waiting.is_over(now) {
                 over.surely.push(name);
                 continue;
             }

@@ -142,8 +142,9 @@ pub(super) struct Queue {
     pub(super) scrambled: bool,
     /// Where the last dead letter came from.
     pub(super) last_source: Option<Source>,
-    /// When one of its open letters was last looked at again.
-    pub(super) looked_millis: Option<u64>,
+    /// When it was last asked what follows if one of its open letters comes, and after how many
+    /// changes to what is bound.
+    pub(super) looked_at: Option<(u64, u64)>,
     /// The last dead letters that were published together and are in no certain order.
     pub(super) mixed_generation: Option<u64>,
     /// Messages that are there if another one died, and the changes to what is bound until they came.
