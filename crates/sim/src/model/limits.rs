@@ -34,7 +34,7 @@ impl Model {
 
     /// A queue is offered a new message that comes in that way.
     pub(super) fn offer_as(&mut self, key: QueueKey, message: &Shared, arrival: Arrival) -> Taken {
-        self.expire(key);
+        self.expire_among_new(key);
         let taken = self.has_room(key, message.body.len() as u64);
         if taken == Taken::No {
             self.counts.note(Event::RefusedPublish);
@@ -57,8 +57,19 @@ impl Model {
         }
         self.drop_head(key);
         // What has no time at all may go to a consumer or goes at once.
-        self.expire(key);
+        self.expire_among_new(key);
         taken
+    }
+
+    /// A queue without limits takes what comes together before it looks which time is over, and a
+    /// higher priority may come to stand first by then.
+    fn expire_among_new(&mut self, key: QueueKey) {
+        let queue = self.queue(key);
+        if queue.terms.priority_max > 0 && queue.limits.is_none() {
+            self.may_expire(key);
+        } else {
+            self.expire(key);
+        }
     }
 
     fn rejects(&self, key: QueueKey) -> bool {
