@@ -14,6 +14,7 @@ pub mod counts;
 pub mod cuts;
 pub mod disk;
 pub mod frames;
+pub mod lab;
 pub mod model;
 pub mod network;
 pub mod plan;
