@@ -20,6 +20,7 @@ pub mod network;
 pub mod plan;
 pub mod random;
 pub mod run;
+pub mod streams;
 pub mod trace;
 
 mod auditor;

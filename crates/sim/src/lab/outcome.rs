@@ -48,11 +48,14 @@ impl fmt::Display for LabFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, text, trace, kind, settings } = self;
         #[cfg(feature = "planted-bugs")]
-        let (build, bug) = settings
-            .bug
-            .map_or_else(Default::default, |bug| (" --features planted-bugs", format!(" --bug {}", bug.name())));
+        let (build, bug) = settings.bug.map_or_else(Default::default, |bug| {
+            (" --features planted-bugs", format!(" --bug {}", bug.name()))
+        });
         #[cfg(not(feature = "planted-bugs"))]
-        let (build, bug) = ("", { let _ = settings; "" });
+        let (build, bug) = ("", {
+            let _ = settings;
+            ""
+        });
         writeln!(f, "the last steps, each with its connection:\n{trace}")?;
         writeln!(f, "seed {seed}: {text}")?;
         write!(f, "replay: cargo run -p leveret-sim{build} -- {kind} --seed {seed}{bug}")
