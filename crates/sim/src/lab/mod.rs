@@ -156,7 +156,11 @@ impl Lab {
 
     fn take(&mut self, at: usize, step: Step, octets: usize, witness: &mut impl Witness) -> Checked {
         let number = self.seats[at].client.number;
-        self.trace.step(format_args!("{number:>3} {step:?} {octets}"));
+        match (step, octets) {
+            (Step::Advance, _) => self.trace.step(format_args!("{number:>3} {step:?}")),
+            (_, usize::MAX) => self.trace.step(format_args!("{number:>3} {step:?} all")),
+            _ => self.trace.step(format_args!("{number:>3} {step:?} {octets}")),
+        }
         match step {
             Step::Advance => self.advance(at, witness),
             Step::Receive => self.receive(at, octets, witness),

@@ -248,6 +248,11 @@ impl World {
         lab.rest(play)?;
         play.model.check_rest(lab.engine.queue_count())?;
         lab.seats.iter_mut().for_each(|seat| play.acknowledge_all(&mut seat.client));
+        for number in lab.seats.iter().map(|seat| seat.client.number).collect::<Vec<_>>() {
+            if play.has_given_up(number) {
+                lab.cut(number, play)?;
+            }
+        }
         lab.rest(play)?;
         let chunks = lab.engine.chunk_count();
         ensure!(chunks == 0, "{chunks} chunks of messages that nobody needs");

@@ -78,6 +78,11 @@ impl Play {
         self.desks.entry(client.number).or_default().books.insert(number, book);
     }
 
+    /// Whether a client waits for its connection to be closed, and acknowledges nothing any more.
+    pub(super) fn has_given_up(&self, client: u32) -> bool {
+        self.desks.get(&client).is_some_and(|desk| desk.is_over)
+    }
+
     /// Readers that stop leave a mark where they were.
     fn mark(&mut self, readers: impl IntoIterator<Item = (String, Option<u64>)>) {
         let known = readers.into_iter().filter_map(|(stream, next)| Some((stream, next?)));

@@ -36,9 +36,7 @@ impl Model {
             match command {
                 Said::Method(number, method) if number > 0 => {
                     let channel = connection.channels.entry(number).or_default();
-                    if let Method::ChannelCloseOk(_) = method {
-                        connection.channels.remove(&number);
-                    } else if channel.is_refused {
+                    if channel.is_refused && !matches!(method, Method::ChannelOpen(_)) {
                         // A client that closes what was closed before it heard so is answered.
                         let closes = matches!(method, Method::ChannelClose(_));
                         channel.due.extend(closes.then_some(Due::Yes(20, 41)));
@@ -48,7 +46,7 @@ impl Model {
                     }
                 }
                 Said::Content(number, Method::BasicPublish(publish), content) => {
-                    self.publish(client, number, &publish, content);
+                    self.publish(client, number, &publish, &content);
                 }
                 _ => {}
             }
@@ -85,7 +83,8 @@ impl Model {
     ) -> Checked<Result<Option<Due>, Refused>> {
         Ok(match method {
             Method::ChannelOpen(_) => {
-                *self.channel(client, number) = Channel::default();
+                let channel = self.channel(client, number);
+                *channel = Channel { due: std::mem::take(&mut channel.due), ..Channel::default() };
                 Ok(Some(Due::Yes(20, 11)))
             }
             Method::ChannelClose(_) => {
@@ -231,7 +230,7 @@ impl Model {
         Ok(None)
     }
 
-    fn publish(&mut self, client: u32, number: u16, publish: &basic::Publish<'_>, content: Content) {
+    fn publish(&mut self, client: u32, number: u16, publish: &basic::Publish<'_>, content: &Content) {
         let channel = self.channel(client, number);
         if channel.is_refused {
             return;

@@ -5,17 +5,17 @@
 //! nothing else. Invariant: an answer is due in the order of what was asked on its channel.
 
 mod commands;
+mod list;
 mod rest;
 mod said;
-mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use leveret_broker::Now;
 use leveret_wire::ReplyCode;
 
-use self::stream::{Message, Stream};
-pub(super) use self::stream::{Offset, Retention};
+use self::list::{Message, Stream};
+pub(super) use self::list::{Offset, Retention};
 use super::StreamEvent;
 use crate::{Checked, frames::whole_octets, lab::Tally};
 
