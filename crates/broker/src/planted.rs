@@ -104,6 +104,24 @@ bugs! {
     ConsumerPriorityIgnored,
     /// A consumer without acknowledgements is served though its channel's prefetch is used up.
     NoAckIgnoresSharedPrefetch,
+    /// A reader that asks for an offset begins behind it.
+    StreamOffsetOffByOne,
+    /// A reader whose window is used up misses a message.
+    StreamWindowSkips,
+    /// A stream that is as large as it may be drops one message more.
+    StreamKeepsTooLittle,
+    /// Nobody looks at a stream when its oldest message gets too old.
+    StreamAgeForgotten,
+    /// A reader that has credit again is not given what waits.
+    StreamAckNotServed,
+    /// A reader that begins at a time forgets what is not kept any more.
+    StreamTimeCountsFromStart,
+    /// Of several readers the last one is not woken by what comes.
+    StreamReaderNotWoken,
+    /// The header says the offset of the message behind.
+    StreamHeaderOffByOne,
+    /// What a stream drops stays in memory.
+    StreamDropLeaked,
     /// A confirm goes out before the journal is synced.
     ConfirmBeforeSync,
     /// The folder is not synced when the journal begins a file.

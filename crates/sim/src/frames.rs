@@ -6,6 +6,9 @@ use leveret_wire::{ContentHeader, Frame, FrameKind, Method, decode_frame};
 
 use crate::Violation;
 
+/// The largest payload that any client agreed to.
+const PAYLOAD_OCTETS_MAX: u32 = 1024 * 1024;
+
 /// A content that came behind a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
@@ -15,7 +18,7 @@ pub struct Content {
     pub body: Vec<u8>,
 }
 
-/// Something that the broker said.
+/// Something that a peer said.
 #[derive(Debug)]
 pub enum Said<'a> {
     /// A method without content.
@@ -86,9 +89,7 @@ impl<'a> Speech<'a> {
     fn method(&mut self, frame: Frame<'a>) -> Result<Said<'a>, Violation> {
         let method = Method::decode(frame.payload)
             .map_err(|error| Violation::new(format!("the broker said a broken method: {error}")))?;
-        let has_content =
-            matches!(method, Method::BasicDeliver(_) | Method::BasicGetOk(_) | Method::BasicReturn(_));
-        if has_content {
+        if has_content(&method) {
             return Ok(Said::Content(frame.channel, method, self.content(frame.channel)?));
         }
         Ok(Said::Method(frame.channel, method))
@@ -120,4 +121,47 @@ impl<'a> Speech<'a> {
         let text = format!("{:?} on channel {} inside a content on {channel}", frame.kind, frame.channel);
         Err(Violation::new(text))
     }
+}
+
+const fn has_content(method: &Method<'_>) -> bool {
+    matches!(
+        method,
+        Method::BasicDeliver(_) | Method::BasicGetOk(_) | Method::BasicReturn(_) | Method::BasicPublish(_)
+    )
+}
+
+/// How many of the octets are whole things: a method, with its content where it has one, or a sign of
+/// life. What is behind them has not all come yet.
+///
+/// # Errors
+/// When it is not AMQP.
+pub fn whole_octets(octets: &[u8]) -> Result<usize, Violation> {
+    let broken = |error: &dyn std::fmt::Display| Violation::new(format!("broken octets: {error}"));
+    let mut at = if octets.starts_with(b"AMQP") { octets.len().min(8) } else { 0 };
+    let mut whole = at;
+    let mut waits_for_header = false;
+    let mut body_octets_left = 0;
+    while let Some((frame, taken)) =
+        decode_frame(&octets[at..], PAYLOAD_OCTETS_MAX).map_err(|error| broken(&error))?
+    {
+        at += taken;
+        match frame.kind {
+            FrameKind::Method => {
+                let method = Method::decode(frame.payload).map_err(|error| broken(&error))?;
+                waits_for_header = has_content(&method);
+            }
+            FrameKind::Header => {
+                let header = ContentHeader::decode(frame.payload).map_err(|error| broken(&error))?;
+                (waits_for_header, body_octets_left) = (false, header.body_octets);
+            }
+            FrameKind::Body => {
+                body_octets_left = body_octets_left.saturating_sub(frame.payload.len() as u64);
+            }
+            FrameKind::Heartbeat => {}
+        }
+        if !waits_for_header && body_octets_left == 0 {
+            whole = at;
+        }
+    }
+    Ok(whole)
 }

@@ -14,11 +14,13 @@ pub mod counts;
 pub mod cuts;
 pub mod disk;
 pub mod frames;
+pub mod lab;
 pub mod model;
 pub mod network;
 pub mod plan;
 pub mod random;
 pub mod run;
+pub mod streams;
 pub mod trace;
 
 mod auditor;

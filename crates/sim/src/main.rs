@@ -11,7 +11,9 @@ use clap::Parser;
 use leveret_sim::{
     Counts, Settings,
     cuts::{CutReport, run_cuts},
+    lab::{Event, LabFailure, LabReport, LabSettings, Tally},
     run,
+    streams::run_streams,
 };
 
 /// Runs the broker's engine from seeds and holds it against a model of the messaging rules.
@@ -37,6 +39,9 @@ struct Arguments {
     /// start against what clients were told
     #[arg(long, conflicts_with_all = ["steps", "clients", "story"])]
     power_cuts: bool,
+    /// Streams: many readers from every kind of offset, retention, and a plain list as the model
+    #[arg(long, conflicts_with_all = ["steps", "clients", "power_cuts"])]
+    streams: bool,
     /// Steps of a run, before its end begins
     #[arg(long, value_name = "COUNT", default_value = "5000")]
     steps: NonZeroUsize,
@@ -74,6 +79,14 @@ impl Arguments {
         }
     }
 
+    const fn lab_settings(&self) -> LabSettings {
+        LabSettings {
+            #[cfg(feature = "planted-bugs")]
+            bug: self.bug,
+            story: self.story,
+        }
+    }
+
     /// The first and the last seed.
     fn seeds(&self) -> (u64, u64) {
         let one = |seed| (seed, seed);
@@ -85,6 +98,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.power_cuts {
         return cut_power(&arguments);
+    }
+    if arguments.streams {
+        return run_in_lab(&arguments, run_streams);
     }
     let (first, last) = arguments.seeds();
     let (mut counts, mut clean, mut faulty) = (Counts::default(), 0_u64, Vec::new());
@@ -106,12 +122,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    print(format_args!("seeds without a fault: {clean}\n{counts}"));
-    if faulty.is_empty() {
-        return ExitCode::SUCCESS;
-    }
-    eprintln!("seeds with a fault: {faulty:?}");
-    ExitCode::FAILURE
+    finish(clean, &counts, &faulty)
 }
 
 fn cut_power(arguments: &Arguments) -> ExitCode {
@@ -132,6 +143,43 @@ fn cut_power(arguments: &Arguments) -> ExitCode {
         }
     }
     print(format_args!("{report}\n"));
+    if faulty.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("seeds with a fault: {faulty:?}");
+    ExitCode::FAILURE
+}
+
+/// Runs of a kind that has a model of its own.
+fn run_in_lab<E: Event>(
+    arguments: &Arguments,
+    run: impl Fn(u64, LabSettings) -> Result<LabReport<E>, Box<LabFailure>>,
+) -> ExitCode {
+    let (first, last) = arguments.seeds();
+    let (mut counts, mut clean, mut faulty) = (Tally::default(), 0_u64, Vec::new());
+    for seed in first..=last {
+        match run(seed, arguments.lab_settings()) {
+            Ok(report) => {
+                clean += 1;
+                counts.add(&report.counts);
+                if first == last {
+                    print(format_args!("trace {:016x}\n", report.hash));
+                }
+            }
+            Err(failure) => {
+                eprintln!("{failure}");
+                if !arguments.keep_going {
+                    return ExitCode::FAILURE;
+                }
+                faulty.push(seed);
+            }
+        }
+    }
+    finish(clean, &counts, &faulty)
+}
+
+fn finish(clean: u64, counts: &dyn fmt::Display, faulty: &[u64]) -> ExitCode {
+    print(format_args!("seeds without a fault: {clean}\n{counts}"));
     if faulty.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -128,7 +128,7 @@ pub fn run(seed: u64, settings: Settings) -> Result<Report, Box<Failure>> {
     Err(Box::new(Failure { seed, settings, text, trace }))
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("of an unknown kind"))

@@ -4,7 +4,13 @@
 //! stopped looking.
 
 use leveret_broker::planted::Bug;
-use leveret_sim::{Failure, Settings, cuts::run_cuts, run};
+use leveret_sim::{
+    Failure, Settings,
+    cuts::run_cuts,
+    lab::{LabFailure, LabSettings},
+    run,
+    streams::run_streams,
+};
 
 /// Seeds in which a bug has to show itself.
 const SEEDS: u64 = 200;
@@ -35,6 +41,44 @@ macro_rules! planted {
     };
 }
 
+/// Looks for a bug in runs about streams.
+fn find_in_streams(bug: Bug) -> (u64, String) {
+    let planted = LabSettings { bug: Some(bug), ..LabSettings::default() };
+    let found = (1..=SEEDS).find_map(|seed| run_streams(seed, planted).err());
+    let LabFailure { seed, text, trace, .. } = *found.expect("a seed shows the bug");
+    run_streams(seed, LabSettings::default()).expect("without the bug the seed shows no fault");
+    let again = run_streams(seed, planted).expect_err("a fault shows again");
+    assert_eq!((&again.text, &again.trace), (&text, &trace), "a fault shows again as it was");
+    let replay = format!("--streams --seed {seed} --bug {}", bug.name());
+    assert!(again.to_string().ends_with(&replay), "{again}");
+    (seed, text)
+}
+
+macro_rules! planted_in_streams {
+    ($($name:ident: $bug:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            let (seed, text) = find_in_streams(Bug::$bug);
+            println!("{} is found by seed {seed}: {text}", Bug::$bug.name());
+        })*
+
+        /// In the order in which they are listed.
+        const IN_STREAMS: &[Bug] = &[$(Bug::$bug),*];
+    };
+}
+
+planted_in_streams! {
+    a_stream_offset_off_by_one: StreamOffsetOffByOne;
+    a_message_missed_where_the_window_ends: StreamWindowSkips;
+    a_stream_that_keeps_too_little: StreamKeepsTooLittle;
+    an_age_forgotten: StreamAgeForgotten;
+    an_acknowledgement_that_serves_nobody: StreamAckNotServed;
+    a_time_that_counts_from_the_start: StreamTimeCountsFromStart;
+    a_reader_not_woken: StreamReaderNotWoken;
+    a_header_off_by_one: StreamHeaderOffByOne;
+    a_dropped_message_leaked: StreamDropLeaked;
+}
+
 /// Looks for a bug of the store, in runs that cut the power.
 fn find_by_cuts(bug: Bug) -> (u64, String) {
     let run = |seed, bug| {
@@ -60,7 +104,7 @@ macro_rules! planted_in_the_store {
 
         #[test]
         fn every_bug_has_its_test() {
-            assert_eq!(Bug::ALL, [IN_MESSAGING, &[$(Bug::$bug),*]].concat());
+            assert_eq!(Bug::ALL, [IN_MESSAGING, IN_STREAMS, &[$(Bug::$bug),*]].concat());
         }
     };
 }

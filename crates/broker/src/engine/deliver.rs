@@ -339,7 +339,8 @@ fn delivery_count(position: Position) -> ExtraHeader {
 
 /// Where in the stream it stands.
 fn stream_offset(position: Position) -> ExtraHeader {
-    ("x-stream-offset", Value::I64(i64::try_from(position.offset()).unwrap_or(i64::MAX)))
+    let offset = position.offset() + u64::from(planted::is(Bug::StreamHeaderOffByOne));
+    ("x-stream-offset", Value::I64(i64::try_from(offset).unwrap_or(i64::MAX)))
 }
 
 /// The content, with a header of the queue's or as it is.

@@ -12,7 +12,10 @@ use super::{
     consumer::{Consumer, ConsumerSettings},
     queue::{Added, Assignment, ConsumerSlot, Effects, InExclusiveUse, Messages, Position},
 };
-use crate::Location;
+use crate::{
+    Location,
+    planted::{self, Bug},
+};
 
 /// How much a stream keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,7 +155,7 @@ impl Stream {
     /// Drops what there is too much of, and what is too old, as far as a step goes.
     pub fn retain(&mut self, messages: &dyn Messages, effects: &mut Effects) {
         self.is_behind = false;
-        while self.settings.octets_max.is_some_and(|max| self.octets > max)
+        while self.settings.octets_max.is_some_and(|max| self.is_too_large(max))
             || self.oldest_goes_at(messages).is_some_and(|at| at <= messages.now_millis())
         {
             if effects.dropped.len() >= STEP_DROPS_MAX {
@@ -165,13 +168,22 @@ impl Stream {
             if self.settings.octets_max.is_some() {
                 self.octets -= messages.body_octets(location);
             }
-            effects.dropped.push(location);
+            if !planted::is(Bug::StreamDropLeaked) {
+                effects.dropped.push(location);
+            }
         }
+    }
+
+    fn is_too_large(&self, octets_max: u64) -> bool {
+        self.octets > octets_max || planted::is(Bug::StreamKeepsTooLittle) && self.octets == octets_max
     }
 
     /// When to step the stream though nothing happens, by the monotonic clock.
     pub fn next_deadline_millis(&self, messages: &dyn Messages) -> Option<u64> {
-        if self.is_behind { Some(messages.now_millis()) } else { self.oldest_goes_at(messages) }
+        if self.is_behind {
+            return Some(messages.now_millis());
+        }
+        self.oldest_goes_at(messages).filter(|_| !planted::is(Bug::StreamAgeForgotten))
     }
 
     /// When the oldest message is too old, by the monotonic clock.
@@ -202,13 +214,16 @@ impl Stream {
     fn resolve(&self, offset: StreamOffset, messages: &dyn Messages) -> u64 {
         let arrived_by = |millis: u64| {
             let earlier = self.entries.partition_point(|&entry| messages.arrived_millis(entry) < millis);
-            self.first_offset + earlier as u64
+            let first = if planted::is(Bug::StreamTimeCountsFromStart) { 0 } else { self.first_offset };
+            first + earlier as u64
         };
         match offset {
             StreamOffset::First => self.first_offset,
             StreamOffset::Last => self.end().saturating_sub(1).max(self.first_offset),
             StreamOffset::Next => self.end(),
-            StreamOffset::Number(number) => number.max(self.first_offset),
+            StreamOffset::Number(number) => {
+                number.max(self.first_offset) + u64::from(planted::is(Bug::StreamOffsetOffByOne))
+            }
             StreamOffset::LastCount(count) => self.end().saturating_sub(count).max(self.first_offset),
             StreamOffset::Ago { millis } => arrived_by(messages.now_millis().saturating_sub(millis)),
             StreamOffset::Since { seconds } => {
@@ -239,13 +254,17 @@ impl Stream {
     pub fn settle(&mut self, slot: Option<ConsumerSlot>, count: u32, effects: &mut Effects) {
         if let Some(slot) = slot {
             self.readers[slot].consumer.settle(count);
-            self.serve(slot, effects);
+            if !planted::is(Bug::StreamAckNotServed) {
+                self.serve(slot, effects);
+            }
         }
     }
 
     fn serve_all(&mut self, effects: &mut Effects) {
         for slot in 0..self.readers.capacity() {
-            if self.readers.contains(slot) {
+            let is_forgotten =
+                planted::is(Bug::StreamReaderNotWoken) && slot > 0 && slot + 1 == self.readers.len();
+            if self.readers.contains(slot) && !is_forgotten {
                 self.serve(slot, effects);
             }
         }
@@ -269,6 +288,7 @@ impl Stream {
             *next_offset += 1;
             count += 1;
         }
+        *next_offset += u64::from(count < granted && planted::is(Bug::StreamWindowSkips));
         consumer.give_back(granted - count);
         self.delivered += u64::from(count);
     }
