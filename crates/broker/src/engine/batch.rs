@@ -10,13 +10,15 @@ use leveret_wire::{Properties, PublishRoute};
 
 use super::{
     Engine,
+    delays::Waiting,
     durability::OpenBatch,
     groups::{Cursor, Groups},
+    kept_line::KeptLine,
     queue_cell::{QueueCell, Scratch},
     routes::QueueRoute,
 };
 use crate::{
-    Location,
+    Location, Ordinal,
     model::{
         exchange::{Delay, History, is_remembered},
         queue::{Added, Position as QueuePosition},
@@ -114,7 +116,8 @@ impl Batch {
         self.log.append(references, buffer, write);
         let location = self.groups.add(route, record_octets, expires);
         if engine.durability.is_some() {
-            let lasts = route.queues.iter().any(|queue| queue.keeps(is_persistent));
+            let waits = || is_persistent && held.delays.iter().any(|delay| delay.at.line.is_some());
+            let lasts = route.queues.iter().any(|queue| queue.keeps(is_persistent)) || waits();
             self.lasting.note(lasts, is_persistent);
         }
         if held.is_empty() {
@@ -147,8 +150,12 @@ impl Batch {
         for (history, location) in self.remembered.drain(..) {
             history.keep(location.behind(first));
         }
-        for (due_millis, delay, location) in self.delayed.drain(..) {
-            if engine.delays.hold(due_millis, location.behind(first), delay.at) {
+        for (due_millis, delay, place) in self.delayed.drain(..) {
+            let line = delay.at.line.and_then(|number| engine.delays.line(number));
+            let in_journal = self.in_journal.as_mut();
+            let kept = in_journal.zip(line).and_then(|(in_journal, line)| in_journal.keep(line, place));
+            let waiting = Waiting { location: place.behind(first), at: delay.at, kept };
+            if engine.delays.hold(due_millis, waiting) {
                 engine.deadlines.wake();
             }
         }
@@ -238,13 +245,12 @@ impl Lasting {
         Some(durability.append_batch(&records))
     }
 
-    /// Which of those that last the message at a place of the batch is.
-    fn place(&self, place: usize, queue: &QueueCell) -> Option<u32> {
+    /// Which of those that last the message at a place of the batch is, if `keeps` says so of one that
+    /// is persistent or not.
+    fn place(&self, place: usize, keeps: impl Fn(bool) -> bool) -> Option<u32> {
         match &self.places {
             None => Some(u32::try_from(place).expect("a batch has far fewer messages")),
-            Some(places) => {
-                places[place].filter(|lasting| queue.keeps(lasting.is_persistent)).map(|at| at.place)
-            }
+            Some(places) => places[place].filter(|lasting| keeps(lasting.is_persistent)).map(|at| at.place),
         }
     }
 }
@@ -261,8 +267,16 @@ impl InJournal {
     fn enqueued(&mut self, queue: &QueueCell, batch: &[Location], added: &[Added]) {
         let Self { open, first, lasting } = self;
         open.enqueued(queue, batch, added, |location| {
-            lasting.place(location.number() - first.number(), queue)
+            lasting.place(location.number() - first.number(), |is_persistent| queue.keeps(is_persistent))
         });
+    }
+
+    /// A line takes the message at a place of the batch, if it lasts.
+    fn keep(&mut self, line: Arc<KeptLine>, place: Location) -> Option<(Arc<KeptLine>, Ordinal)> {
+        let record = self.lasting.place(place.number(), |is_persistent| is_persistent)?;
+        let ordinal = line.next_ordinal();
+        self.open.kept(line.number, record, ordinal);
+        Some((line, ordinal))
     }
 }
 
@@ -291,16 +305,37 @@ impl<'r> Held<'r> {
 pub(super) struct Republication {
     batch: Batch,
     taken: Vec<Location>,
-    /// Durable queues that the messages left, once what takes their place is in the journal.
-    left: Vec<(Arc<QueueCell>, QueuePosition)>,
+    /// What the messages left that lasts, once what takes their place is in the journal.
+    left: Vec<Left>,
+}
+
+/// Where a message stood that lasts.
+pub(super) enum Left {
+    Queue(Arc<QueueCell>, QueuePosition),
+    Line(Arc<KeptLine>, Ordinal),
+}
+
+impl Left {
+    fn tell(self, engine: &Engine) {
+        match self {
+            Self::Queue(queue, position) => {
+                queue.left(engine, [position]);
+            }
+            Self::Line(line, ordinal) => {
+                if let Some(durability) = &engine.durability {
+                    line.left(durability, ordinal);
+                }
+            }
+        }
+    }
 }
 
 /// A message that is published anew.
 pub(super) struct Republished {
     /// Where it lies.
     pub(super) location: Location,
-    /// Which queue it left for that, and where it stood there.
-    pub(super) left: Option<(Arc<QueueCell>, QueuePosition)>,
+    /// What it left for that, and where it stood there.
+    pub(super) left: Option<Left>,
 }
 
 impl Republication {
@@ -324,9 +359,7 @@ impl Republication {
             if self.batch.is_stepping() && !self.batch.step(engine, scratch, &mut budget, |_, _, _| {}) {
                 return true;
             }
-            for (queue, position) in self.left.drain(..) {
-                queue.left(engine, [position]);
-            }
+            self.left.drain(..).for_each(|left| left.tell(engine));
             if budget == 0 {
                 return true;
             }

@@ -10,7 +10,7 @@ use leveret_wire::{Properties, PublishRoute, ShortStr, Table};
 
 use super::{
     Engine,
-    batch::{Batch, Message, PERSISTENT, Republication, Republished},
+    batch::{Batch, Left, Message, PERSISTENT, Republication, Republished},
     queue_cell::{QueueCell, Scratch},
     routes::{QueueRoute, route_from},
 };
@@ -73,7 +73,7 @@ impl Undertaker {
             if planted::is(Bug::DeadLetterTwice) {
                 letter.publish(engine, batch, now);
             }
-            let left = letter.dead.position.map(|position| (letter.queue, position));
+            let left = letter.dead.position.map(|position| Left::Queue(letter.queue, position));
             Some(Republished { location: letter.dead.location, left })
         });
         self.republication = republication;

@@ -223,12 +223,14 @@ pub(super) fn add_exchange(
     declaration: ExchangeDeclaration,
 ) -> ExchangeId {
     let ExchangeSettings { history_messages_max, delayed_kind, .. } = declaration.settings;
+    let durable = declaration.durable;
     let id = topology.add_exchange(name, declaration);
     if let Some(messages_max) = history_messages_max {
         topology.remember_in(id, engine.new_history(messages_max));
     }
     if delayed_kind.is_some() {
-        topology.delay_at(id, DelayedAt { vhost: vhost.name.clone(), exchange: name.into() });
+        let line = if durable { engine.delay_line(&vhost.name, name) } else { None };
+        topology.delay_at(id, DelayedAt { vhost: vhost.name.clone(), exchange: name.into(), line });
     }
     id
 }

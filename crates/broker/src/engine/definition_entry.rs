@@ -6,6 +6,7 @@
 //!   queue     2, vhost, name                                               u64 number, u8 flags, arguments
 //!   binding   3, vhost, u64 source, u8 1 | 2, u64 destination, key, arguments  nothing
 //!   access    4                                                            text that the driver reads
+//!   delays    5, vhost, exchange                                           u64 number
 //! ```
 //!
 //! Texts have their length in front (u16 LE), arguments run to the end as a field table does on the
@@ -23,6 +24,16 @@ pub(super) enum DefinitionEntry<'a> {
     Binding(BindingEntry<'a>),
     /// Users, virtual hosts, permissions, policies: whatever the driver keeps together.
     Access(&'a [u8]),
+    Delays(DelaysEntry<'a>),
+}
+
+/// The line of messages that wait at an exchange, which outlives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DelaysEntry<'a> {
+    pub(super) vhost: &'a str,
+    pub(super) exchange: &'a str,
+    /// What the store calls the line, in the place of a queue's number.
+    pub(super) number: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +76,7 @@ const EXCHANGE: u8 = 1;
 const QUEUE: u8 = 2;
 const BINDING: u8 = 3;
 const ACCESS: u8 = 4;
+const DELAYS: u8 = 5;
 
 const TO_QUEUE: u8 = 1;
 const TO_EXCHANGE: u8 = 2;
@@ -80,6 +92,7 @@ impl<'a> DefinitionEntry<'a> {
             Self::Queue(queue) => put_name(&mut key, QUEUE, queue.vhost, queue.name),
             Self::Binding(binding) => binding.write(&mut key),
             Self::Access(_) => key.push(ACCESS),
+            Self::Delays(delays) => put_name(&mut key, DELAYS, delays.vhost, delays.exchange),
         }
         key
     }
@@ -101,6 +114,7 @@ impl<'a> DefinitionEntry<'a> {
             }
             Self::Binding(_) => {}
             Self::Access(text) => value.extend_from_slice(text),
+            Self::Delays(delays) => value.extend_from_slice(&delays.number.to_le_bytes()),
         }
         value
     }
@@ -126,6 +140,10 @@ impl<'a> DefinitionEntry<'a> {
             }
             BINDING => BindingEntry::read(key).map(Self::Binding),
             ACCESS => Some(Self::Access(value)),
+            DELAYS => {
+                let (vhost, exchange) = (take_name(key)?, take_name(key)?);
+                Some(Self::Delays(DelaysEntry { vhost, exchange, number: take_u64(value)? }))
+            }
             _ => None,
         }
     }
@@ -247,6 +265,7 @@ mod tests {
             }));
         }
         check(&DefinitionEntry::Access(b"{}"));
+        check(&DefinitionEntry::Delays(DelaysEntry { vhost, exchange: name, number }));
     }
 
     #[test]

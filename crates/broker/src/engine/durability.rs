@@ -254,6 +254,15 @@ impl OpenBatch {
         self.end = self.durability.append(&enqueue);
     }
 
+    /// A line took one message of it, the record in that place.
+    pub(super) fn kept(&mut self, line: QueueNumber, place: u32, ordinal: Ordinal) {
+        let mut runs = Vec::new();
+        Run::collect(&mut runs, place, ordinal.0);
+        let mut octets = Vec::new();
+        let runs = List::write(&runs, &mut octets);
+        self.end = self.durability.append(&Operation::Enqueue { queue: line, batch: self.start, runs });
+    }
+
     /// Up to where the journal has to be synced for what queues were told.
     pub(super) const fn end(&self) -> Position {
         self.end
@@ -363,7 +372,12 @@ impl DurableQueue {
         QueueState { kept: kept.clone(), gone }
     }
 
-    fn leave(&self, durability: &Durability, queue: QueueNumber, left: &[Range]) -> Option<Position> {
+    pub(super) fn leave(
+        &self,
+        durability: &Durability,
+        queue: QueueNumber,
+        left: &[Range],
+    ) -> Option<Position> {
         if left.is_empty() {
             return None;
         }

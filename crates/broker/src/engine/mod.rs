@@ -31,6 +31,7 @@ mod history;
 mod house;
 mod import;
 mod inbox;
+mod kept_line;
 mod lifecycle;
 mod login;
 mod methods;

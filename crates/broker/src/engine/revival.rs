@@ -14,8 +14,11 @@ use leveret_wire::{ShortStr, method::queue};
 use super::{
     Engine,
     declare::{self, BindingRequest, exchange_kind},
-    definition_entry::{BindingEntry, DefinitionEntry, DestinationNumber, ExchangeEntry, QueueEntry},
+    definition_entry::{
+        BindingEntry, DefinitionEntry, DelaysEntry, DestinationNumber, ExchangeEntry, QueueEntry,
+    },
     durability::DurableQueue,
+    kept_line::KeptLine,
     queue_cell::{QueueCell, Scratch},
     queues::queue_declaration,
     stored::Store,
@@ -25,7 +28,7 @@ use crate::{
     model::{
         arguments::Owner,
         binding::Destination,
-        exchange::{ExchangeDeclaration, ExchangeSettings},
+        exchange::{DelayedAt, ExchangeDeclaration, ExchangeSettings},
         queue_arguments::QueueType,
         topology::{ExchangeId, QueueId},
     },
@@ -58,6 +61,12 @@ impl Engine {
     pub(super) fn revive(self: &Arc<Self>, store: &Store, now: Now) -> io::Result<()> {
         let mut places = Places::default();
         let files = self.open_kept_files(store)?;
+        // Their exchanges ask for them.
+        for entry in store.entries() {
+            if let DefinitionEntry::Delays(delays) = &entry {
+                self.revive_delays(delays, store);
+            }
+        }
         for entry in store.entries() {
             let revived = match &entry {
                 DefinitionEntry::Exchange(exchange) => self.revive_exchange(exchange, &mut places),
@@ -67,7 +76,9 @@ impl Engine {
                     let state = store.recovered.snapshot.queues.get(&number).unwrap_or(&none);
                     self.revive_queue(queue, state, &mut places, now)
                 }
-                DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) => Ok(()),
+                DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) | DefinitionEntry::Delays(_) => {
+                    Ok(())
+                }
             };
             if let Err(refusal) = revived {
                 tracing::error!(?entry, "what was kept cannot be declared any more: {refusal}");
@@ -77,6 +88,9 @@ impl Engine {
         for entry in store.entries() {
             if let DefinitionEntry::Binding(binding) = &entry {
                 self.revive_binding(binding, &places);
+            }
+            if let DefinitionEntry::Delays(delays) = &entry {
+                self.forget_idle_delays(delays, store);
             }
         }
         files.into_iter().for_each(|file| self.paging.files.close(file));
@@ -165,14 +179,51 @@ impl Engine {
         Ok(())
     }
 
+    /// Messages wait again, all of them in memory.
+    fn revive_delays(&self, entry: &DelaysEntry<'_>, store: &Store) {
+        let number = QueueNumber(entry.number);
+        let state = store.recovered.snapshot.queues.get(&number).cloned().unwrap_or_default();
+        let next_index = ends(&state).first().map_or(0, |end| end.0);
+        let at = DelayedAt {
+            vhost: entry.vhost.into(),
+            exchange: entry.exchange.into(),
+            line: Some(entry.number),
+        };
+        let at = Arc::new(at);
+        let waiting = self.read_kept(number, &state, entry.exchange);
+        self.add_delay_line(entry.vhost, entry.exchange, KeptLine::new(number, state, next_index));
+        for (ordinal, location) in waiting {
+            self.wait_again(&at, Ordinal(ordinal), location);
+        }
+    }
+
+    /// A line is not needed any more where nothing waits and there is no such exchange.
+    fn forget_idle_delays(&self, entry: &DelaysEntry<'_>, store: &Store) {
+        let state = store.recovered.snapshot.queues.get(&QueueNumber(entry.number));
+        let vhost = self.vhost(entry.vhost);
+        let is_there = vhost.is_some_and(|vhost| vhost.topology.read().exchange(entry.exchange).is_some());
+        if let Some(durability) = self.durability.as_ref().filter(|_| !is_there)
+            && state.is_none_or(|state| state.kept.is_empty())
+        {
+            self.delays.remove_line(entry.vhost, entry.exchange);
+            durability.remove(&DefinitionEntry::Delays(*entry).key());
+            durability.remove_queue(QueueNumber(entry.number));
+        }
+    }
+
     /// A stream has all its messages in memory.
     fn read_stream(&self, cell: &QueueCell, state: &QueueState) {
+        cell.revive_stream(&self.read_kept(cell.number(), state, &cell.name));
+    }
+
+    /// Reads all messages on those pages into memory. `name` is for people.
+    fn read_kept(&self, number: QueueNumber, state: &QueueState, name: &str) -> Vec<(u64, Location)> {
         let mut entries: Vec<(u64, Location)> = Vec::new();
         for run in &state.kept {
             let page =
                 self.paging.files.read(run.page).map_err(|error| error.to_string()).and_then(|octets| {
                     let entries =
-                        page::entries(&octets, cell.serial, run).map_err(|damage| damage.to_string())?;
+                        page::entries(&octets, number.0, run).map_err(|damage| damage.to_string())?;
                     Ok((octets, entries))
                 });
             match page {
@@ -186,11 +237,11 @@ impl Engine {
                 }
                 Err(problem) => {
                     let messages = run.messages;
-                    tracing::error!(stream = &*cell.name, messages, "messages are lost: {problem}");
+                    tracing::error!(name, messages, "messages are lost: {problem}");
                 }
             }
         }
-        cell.revive_stream(&entries);
+        entries
     }
 
     fn revive_binding(&self, entry: &BindingEntry<'_>, places: &Places) {

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::definition_entry::DefinitionEntry;
+use super::definition_entry::{DefinitionEntry, DelaysEntry};
 use crate::{
     definitions::{Definitions, VhostDefinition},
     store::{
@@ -77,6 +77,9 @@ impl Store {
             DefinitionEntry::Queue(queue) if queue.number == number.0 => {
                 Some((queue.name.to_owned(), queue.vhost.to_owned()))
             }
+            DefinitionEntry::Delays(delays) if delays.number == number.0 => {
+                Some((line_name(&delays), delays.vhost.to_owned()))
+            }
             _ => None,
         })
     }
@@ -103,6 +106,7 @@ impl Store {
         let numbers = self.entries().filter_map(|entry| match entry {
             DefinitionEntry::Exchange(exchange) => Some(exchange.number),
             DefinitionEntry::Queue(queue) => Some(queue.number),
+            DefinitionEntry::Delays(delays) => Some(delays.number),
             DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) => None,
         });
         numbers.max().unwrap_or(0).max(self.recovered.snapshot.last_number)
@@ -158,6 +162,10 @@ impl StoreReport {
                     let number = QueueNumber(queue.number);
                     queues.insert(number, report(number, queue.vhost, queue.name.to_owned()));
                 }
+                DefinitionEntry::Delays(delays) => {
+                    let number = QueueNumber(delays.number);
+                    queues.insert(number, report(number, delays.vhost, line_name(&delays)));
+                }
                 DefinitionEntry::Access(_) => {}
             }
         }
@@ -178,15 +186,22 @@ fn entries(definitions: &BTreeMap<Vec<u8>, Vec<u8>>) -> impl Iterator<Item = Def
 fn known_queues(definitions: &BTreeMap<Vec<u8>, Vec<u8>>) -> BTreeSet<QueueNumber> {
     let queues = entries(definitions).filter_map(|entry| match entry {
         DefinitionEntry::Queue(queue) => Some(QueueNumber(queue.number)),
+        DefinitionEntry::Delays(delays) => Some(QueueNumber(delays.number)),
         _ => None,
     });
     queues.collect()
+}
+
+/// What people are told of messages that wait at an exchange.
+fn line_name(delays: &DelaysEntry<'_>) -> String {
+    format!("delayed at exchange {}", delays.exchange)
 }
 
 fn vhost_of<'a>(entry: &DefinitionEntry<'a>) -> Option<&'a str> {
     match entry {
         DefinitionEntry::Exchange(exchange) => Some(exchange.vhost),
         DefinitionEntry::Queue(queue) => Some(queue.vhost),
+        DefinitionEntry::Delays(delays) => Some(delays.vhost),
         DefinitionEntry::Binding(_) | DefinitionEntry::Access(_) => None,
     }
 }

@@ -25,6 +25,8 @@ pub struct DelayedAt {
     pub vhost: Box<str>,
     /// The name.
     pub exchange: Box<str>,
+    /// What the store calls the messages that wait there, if they are to last.
+    pub line: Option<u64>,
 }
 
 /// A delay that a message is to have on its way.
