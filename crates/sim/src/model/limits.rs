@@ -130,7 +130,8 @@ impl Model {
         let queue = self.queue(key);
         let sure = queue.sure() == queue.all() && queue.expecting.is_empty();
         let in_order = if hidden.max == 0 {
-            !queue.is_unordered() || queue.terms.grave.is_none() && queue.last_source.is_none()
+            !queue.is_unordered()
+                || !queue.terms.is_quorum && queue.terms.grave.is_none() && queue.last_source.is_none()
         } else {
             queue.hands_out_in_order() && queue.terms.priority_max == 0
         };
