@@ -104,6 +104,44 @@ bugs! {
     ConsumerPriorityIgnored,
     /// A consumer without acknowledgements is served though its channel's prefetch is used up.
     NoAckIgnoresSharedPrefetch,
+    /// A delayed message goes on a little before its time.
+    DelayedTooEarly,
+    /// The housekeeper is not told of a delayed message that is due before all others.
+    DelayNotTold,
+    /// Of the delayed messages that are due together, the last one goes on first.
+    DelayedOutOfOrder,
+    /// A delayed message is lost if its exchange delays nothing any more when it is due.
+    DelayedLostWithType,
+    /// A message that waited says so by no header, and waits again.
+    DelayBeginsAgain,
+    /// A mandatory message comes back because it has to wait.
+    DelayedReturned,
+    /// The longest delay counts as too long.
+    LongestDelayRefused,
+    /// An exchange remembers one message more than it should.
+    HistoryOneTooMany,
+    /// A new binding gets what is remembered from the newest on.
+    HistoryNewestFirst,
+    /// A new binding gets what its key does not want.
+    HistoryKeyIgnored,
+    /// What is not to be remembered is.
+    HistoryKeepsAll,
+    /// A message that is hashed goes to two destinations.
+    HashToTwo,
+    /// A binding more, and hashed values move between those that were there.
+    HashMovesAll,
+    /// Every destination gets as much of what is hashed, whatever its weight.
+    WeightIgnored,
+    /// One of the destinations is never drawn.
+    RandomSkipsOne,
+    /// A key is hashed to another destination the next time.
+    ModulusUnsteady,
+    /// A consumer of answers that is gone is still known by its name.
+    ReplyNameKept,
+    /// All who are answered have one name, and answers go to the last of them.
+    ReplyNameShared,
+    /// Answers are numbered.
+    ReplyTagsCount,
     /// A reader that asks for an offset begins behind it.
     StreamOffsetOffByOne,
     /// A reader whose window is used up misses a message.

@@ -19,6 +19,7 @@ pub mod model;
 pub mod network;
 pub mod plan;
 pub mod random;
+pub mod routing;
 pub mod run;
 pub mod streams;
 pub mod trace;

@@ -12,6 +12,7 @@ use leveret_sim::{
     Counts, Settings,
     cuts::{CutReport, run_cuts},
     lab::{Event, LabFailure, LabReport, LabSettings, Tally},
+    routing::run_routing,
     run,
     streams::run_streams,
 };
@@ -39,6 +40,9 @@ struct Arguments {
     /// start against what clients were told
     #[arg(long, conflicts_with_all = ["steps", "clients", "story"])]
     power_cuts: bool,
+    /// Exchanges that delay, share, remember and answer, and a small model of where each message has to be
+    #[arg(long, conflicts_with_all = ["steps", "clients", "power_cuts", "streams"])]
+    routing: bool,
     /// Streams: many readers from every kind of offset, retention, and a plain list as the model
     #[arg(long, conflicts_with_all = ["steps", "clients", "power_cuts"])]
     streams: bool,
@@ -98,6 +102,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.power_cuts {
         return cut_power(&arguments);
+    }
+    if arguments.routing {
+        return run_in_lab(&arguments, run_routing);
     }
     if arguments.streams {
         return run_in_lab(&arguments, run_streams);

@@ -61,6 +61,8 @@ fn flags_that_make_no_sense_are_refused() {
         &["--clients", "0"],
         &["--bug", "NoSuchBug"],
         &["--story"],
+        &["--routing", "--streams"],
+        &["--routing", "--steps", "9"],
         &["--fast"],
         &["5"],
     ] {

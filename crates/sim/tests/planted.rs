@@ -3,11 +3,14 @@
 //! This is the test of the simulation itself. A bug that it stops finding means that it has
 //! stopped looking.
 
+use std::fmt::Debug;
+
 use leveret_broker::planted::Bug;
 use leveret_sim::{
     Failure, Settings,
     cuts::run_cuts,
-    lab::{LabFailure, LabSettings},
+    lab::{Event, LabFailure, LabReport, LabSettings},
+    routing::run_routing,
     run,
     streams::run_streams,
 };
@@ -41,15 +44,19 @@ macro_rules! planted {
     };
 }
 
-/// Looks for a bug in runs about streams.
-fn find_in_streams(bug: Bug) -> (u64, String) {
+/// Looks for a bug in runs of a kind that has a model of its own.
+fn find_in_lab<E: Event + Debug>(
+    kind: &str,
+    run: impl Fn(u64, LabSettings) -> Result<LabReport<E>, Box<LabFailure>>,
+    bug: Bug,
+) -> (u64, String) {
     let planted = LabSettings { bug: Some(bug), ..LabSettings::default() };
-    let found = (1..=SEEDS).find_map(|seed| run_streams(seed, planted).err());
+    let found = (1..=SEEDS).find_map(|seed| run(seed, planted).err());
     let LabFailure { seed, text, trace, .. } = *found.expect("a seed shows the bug");
-    run_streams(seed, LabSettings::default()).expect("without the bug the seed shows no fault");
-    let again = run_streams(seed, planted).expect_err("a fault shows again");
+    run(seed, LabSettings::default()).expect("without the bug the seed shows no fault");
+    let again = run(seed, planted).expect_err("a fault shows again");
     assert_eq!((&again.text, &again.trace), (&text, &trace), "a fault shows again as it was");
-    let replay = format!("--streams --seed {seed} --bug {}", bug.name());
+    let replay = format!("{kind} --seed {seed} --bug {}", bug.name());
     assert!(again.to_string().ends_with(&replay), "{again}");
     (seed, text)
 }
@@ -58,7 +65,7 @@ macro_rules! planted_in_streams {
     ($($name:ident: $bug:ident;)*) => {
         $(#[test]
         fn $name() {
-            let (seed, text) = find_in_streams(Bug::$bug);
+            let (seed, text) = find_in_lab("--streams", run_streams, Bug::$bug);
             println!("{} is found by seed {seed}: {text}", Bug::$bug.name());
         })*
 
@@ -77,6 +84,41 @@ planted_in_streams! {
     a_reader_not_woken: StreamReaderNotWoken;
     a_header_off_by_one: StreamHeaderOffByOne;
     a_dropped_message_leaked: StreamDropLeaked;
+}
+
+macro_rules! planted_in_routing {
+    ($($name:ident: $bug:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            let (seed, text) = find_in_lab("--routing", run_routing, Bug::$bug);
+            println!("{} is found by seed {seed}: {text}", Bug::$bug.name());
+        })*
+
+        /// In the order in which they are listed.
+        const IN_ROUTING: &[Bug] = &[$(Bug::$bug),*];
+    };
+}
+
+planted_in_routing! {
+    a_delayed_message_too_early: DelayedTooEarly;
+    a_delay_not_told: DelayNotTold;
+    delayed_messages_out_of_order: DelayedOutOfOrder;
+    a_delayed_message_lost_with_a_type: DelayedLostWithType;
+    a_delay_that_begins_again: DelayBeginsAgain;
+    a_delayed_message_returned: DelayedReturned;
+    a_longest_delay_refused: LongestDelayRefused;
+    a_history_with_one_too_many: HistoryOneTooMany;
+    a_history_with_the_newest_first: HistoryNewestFirst;
+    a_history_that_ignores_keys: HistoryKeyIgnored;
+    a_history_that_keeps_all: HistoryKeepsAll;
+    a_hash_to_two: HashToTwo;
+    a_hash_that_moves_all: HashMovesAll;
+    a_weight_ignored: WeightIgnored;
+    a_lottery_that_skips_one: RandomSkipsOne;
+    an_unsteady_modulus: ModulusUnsteady;
+    a_name_of_answers_kept: ReplyNameKept;
+    a_name_of_answers_shared: ReplyNameShared;
+    answers_numbered: ReplyTagsCount;
 }
 
 /// Looks for a bug of the store, in runs that cut the power.
@@ -104,7 +146,8 @@ macro_rules! planted_in_the_store {
 
         #[test]
         fn every_bug_has_its_test() {
-            assert_eq!(Bug::ALL, [IN_MESSAGING, IN_STREAMS, &[$(Bug::$bug),*]].concat());
+            let of_exchanges_and_streams = [IN_ROUTING, IN_STREAMS].concat();
+            assert_eq!(Bug::ALL, [IN_MESSAGING, &of_exchanges_and_streams, &[$(Bug::$bug),*]].concat());
         }
     };
 }

@@ -23,6 +23,7 @@ use crate::{
         exchange::{Delay, History, is_remembered},
         queue::{Added, Position as QueuePosition},
     },
+    planted::{self, Bug},
     store::{LogBatch, OpenChunk, Record, journal::Position},
 };
 
@@ -124,7 +125,8 @@ impl Batch {
             return Some(location);
         }
         self.hold(held, arrived_millis, location);
-        (!route.queues.is_empty() || !held.delays.is_empty()).then_some(location)
+        let waits = !held.delays.is_empty() && !planted::is(Bug::DelayedReturned);
+        (!route.queues.is_empty() || waits).then_some(location)
     }
 
     #[cold]

@@ -16,10 +16,12 @@ use super::{
     kept_line::KeptLine,
     queue_cell::Scratch,
     routes::route_from,
+    vhost::Vhost,
 };
 use crate::{
     Location, Now, Ordinal,
-    model::exchange::{DelayQueue, DelayedAt, delay_millis, waited},
+    model::exchange::{DelayQueue, DelayedAt, ExchangeKind, delay_millis, waited},
+    planted::{self, Bug},
     store::{journal::QueueNumber, snapshot::QueueState},
 };
 
@@ -49,7 +51,7 @@ impl Delays {
     /// Takes over a reference to a message; true when none is due earlier, and the housekeeper is to
     /// be woken.
     pub(super) fn hold(&self, due_millis: u64, waiting: Waiting) -> bool {
-        self.waiting.lock().push(due_millis, waiting)
+        self.waiting.lock().push(due_millis, waiting) && !planted::is(Bug::DelayNotTold)
     }
 
     /// The line of that number.
@@ -123,7 +125,8 @@ impl Resumption {
     /// Publishes what is due, as far as the budget of appends goes; true when some may be left.
     pub(super) fn work(&mut self, engine: &Engine, scratch: &mut Scratch, now: Now, budget: usize) -> bool {
         self.republication.work(engine, scratch, budget, |_, batch, _| {
-            let due = engine.delays.waiting.lock().pop_due(now.monotonic_millis)?;
+            let early_millis = if planted::is(Bug::DelayedTooEarly) { 5 } else { 0 };
+            let due = engine.delays.waiting.lock().pop_due(now.monotonic_millis + early_millis)?;
             due.publish(engine, batch, now);
             let left = due.kept.map(|(line, ordinal)| Left::Line(line, ordinal));
             Some(Republished { location: due.location, left })
@@ -132,11 +135,21 @@ impl Resumption {
 }
 
 impl Waiting {
+    /// Whether the exchange is one where messages wait.
+    fn is_delayed_there(&self, vhost: &Vhost) -> bool {
+        let topology = vhost.topology.read();
+        let found = topology.exchange(&self.at.exchange);
+        found.is_some_and(|(_, exchange)| exchange.declaration.kind == ExchangeKind::Delayed)
+    }
+
     /// Puts the message into the batch, if any queue wants it.
     fn publish(&self, engine: &Engine, batch: &mut Batch, now: Now) {
         let Some(vhost) = engine.vhost(&self.at.vhost) else { return };
         let chunk = engine.log.chunk(self.location);
         let record = chunk.record(self.location);
+        if planted::is(Bug::DelayedLostWithType) && !self.is_delayed_there(&vhost) {
+            return;
+        }
         let Ok(properties) = Properties::decode(record.property_octets()) else { return };
         let before = properties.headers.unwrap_or(Table::EMPTY);
         let headers = waited(before, delay_millis(before).unwrap_or_default());

@@ -15,7 +15,10 @@ use super::{
     sources::SourceId,
 };
 use crate::{
-    Refusal, model::arguments::ConsumerArguments, model::queue_arguments::QueueArguments, sync::Mutex,
+    Refusal,
+    model::{arguments::ConsumerArguments, queue_arguments::QueueArguments},
+    planted::{self, Bug},
+    sync::Mutex,
 };
 
 /// The name by which a client asks for it.
@@ -84,7 +87,10 @@ impl Connection {
         }
         let vhost = self.open_vhost_handle();
         let first = self.engine.random_name(TOKEN_PREFIX);
-        let token = self.engine.random_name(&format!("{first}."));
+        let token = match planted::is(Bug::ReplyNameShared) {
+            true => format!("{TOKEN_PREFIX}shared"),
+            false => self.engine.random_name(&format!("{first}.")),
+        };
         let declaration = QueueDeclaration {
             durable: false,
             auto_delete: false,
@@ -120,6 +126,9 @@ impl Connection {
     pub(super) fn forget_replies(&mut self, replies: Option<ReplyConsumer>) {
         let Some(ReplyConsumer { token, .. }) = replies else { return };
         let vhost = self.open_vhost_handle();
+        if planted::is(Bug::ReplyNameKept) {
+            return;
+        }
         let queue = vhost.replies.queues.lock().remove(&token);
         let Some(queue) = queue else { return };
         let drained = queue.retire(&self.engine);

@@ -48,6 +48,10 @@ pub(crate) trait Witness {
     fn read(&mut self, client: &mut Client, octets: &[u8]) -> Checked;
     /// The client's connection is no more: its socket was cut, or it ended in order.
     fn left(&mut self, client: u32) -> Checked;
+    /// The housekeeper had a turn.
+    fn kept_house(&mut self, _now: Now) -> Checked {
+        Ok(())
+    }
 }
 
 /// A client with its connection.
@@ -114,7 +118,7 @@ impl Lab {
     pub(crate) fn step(&mut self, witness: &mut impl Witness) -> Checked {
         let at = self.random.below(self.seats.len() + 1);
         if at == self.seats.len() {
-            return self.keep_house();
+            return self.keep_house(witness);
         }
         let steps = self.steps(at);
         match self.random.pick_from(steps) {
@@ -139,13 +143,14 @@ impl Lab {
         }
     }
 
-    fn keep_house(&mut self) -> Checked {
+    fn keep_house(&mut self, witness: &mut impl Witness) -> Checked {
         if !self.house.is_due(self.now.monotonic_millis) {
             return Ok(());
         }
         self.trace.step(format_args!("the housekeeper's turn"));
         let more = self.house.advance(self.now);
-        self.note_unfinished(more)
+        self.note_unfinished(more)?;
+        witness.kept_house(self.now)
     }
 
     fn note_unfinished(&mut self, more: bool) -> Checked {
@@ -221,6 +226,17 @@ impl Lab {
         }
     }
 
+    /// The client's socket is cut, and nothing else happens before its connection is over.
+    pub(crate) fn cut_off(&mut self, number: u32, witness: &mut impl Witness) -> Checked {
+        self.cut(number, witness)?;
+        while let Some(at) = self.seats.iter().position(|seat| seat.client.number == number) {
+            let goes_on = self.steps(at).contains(&Step::Advance);
+            ensure!(goes_on, "connection {number} was cut and does not end");
+            self.take(at, Step::Advance, 0, witness)?;
+        }
+        Ok(())
+    }
+
     fn cut_at(&mut self, at: usize, witness: &mut impl Witness) -> Checked {
         let seat = &mut self.seats[at];
         let number = seat.client.number;
@@ -260,7 +276,7 @@ impl Lab {
         for _ in 0..=self.seats.len() {
             let at = self.random.below(self.seats.len() + 1);
             if at == self.seats.len() {
-                self.keep_house()?;
+                self.keep_house(witness)?;
                 continue;
             }
             let steps = self.steps(at);

@@ -15,6 +15,7 @@ use crate::{
         binding::{Binding, Destination},
         found::Found,
     },
+    planted::{self, Bug},
     refusal::Refusal,
 };
 
@@ -155,6 +156,7 @@ impl Ring {
             return;
         }
         let weight = weight(&binding.routing_key).expect("bindings are checked before they are made");
+        let weight = if planted::is(Bug::WeightIgnored) { 1 } else { weight };
         self.parts.push(Part { destination, weight, end: self.buckets() + weight });
     }
 
@@ -174,6 +176,9 @@ impl Ring {
             let bucket = jump(hash_on.hash(input), self.buckets());
             let part = self.parts.partition_point(|part| part.end <= bucket);
             found.insert(self.parts[part].destination);
+            if planted::is(Bug::HashToTwo) {
+                found.insert(self.parts[0].destination);
+            }
         }
     }
 
@@ -186,6 +191,9 @@ impl Ring {
 /// and leaves all others where they are.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn jump(mut hash: u64, buckets: u64) -> u64 {
+    if planted::is(Bug::HashMovesAll) {
+        return hash % buckets;
+    }
     let (mut bucket, mut next) = (0, 0);
     while next < buckets {
         bucket = next;

@@ -11,7 +11,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use leveret_wire::{ShortStr, Table, TableBuf, Value};
 
 use super::ExchangeKind;
-use crate::refusal::Refusal;
+use crate::{
+    planted::{self, Bug},
+    refusal::Refusal,
+};
 
 const DELAYED_TYPE: &str = "x-delayed-type";
 const DELAY: &str = "x-delay";
@@ -70,7 +73,8 @@ pub fn delay_millis(headers: Table<'_>) -> Option<u64> {
         Value::F64(millis) => whole(millis),
         other => other.as_integer()?,
     };
-    u64::try_from(millis).ok().filter(|millis| (1..=DELAY_MILLIS_MAX).contains(millis))
+    let refused = u64::from(planted::is(Bug::LongestDelayRefused));
+    u64::try_from(millis).ok().filter(|millis| (1..=DELAY_MILLIS_MAX - refused).contains(millis))
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "beyond the range it is no delay, and a cast saturates")]
@@ -82,6 +86,9 @@ const fn whole(millis: f64) -> i64 {
 /// and its receiver can tell. They come in the order of their names, as from the plugin.
 #[must_use]
 pub fn waited(headers: Table<'_>, millis: u64) -> TableBuf {
+    if planted::is(Bug::DelayBeginsAgain) {
+        return TableBuf::sorted(headers);
+    }
     let mut changed = TableBuf::new();
     for (name, value) in headers.iter().filter(|(name, _)| name.as_bytes() != DELAY.as_bytes()) {
         changed.push_field(name, value);
@@ -109,7 +116,8 @@ impl<T> DelayQueue<T> {
     pub fn push(&mut self, due_millis: u64, item: T) -> bool {
         let is_earliest = self.next_due_millis().is_none_or(|next| due_millis < next);
         self.pushed += 1;
-        self.waiting.insert((due_millis, self.pushed), item);
+        let turn = if planted::is(Bug::DelayedOutOfOrder) { u64::MAX - self.pushed } else { self.pushed };
+        self.waiting.insert((due_millis, turn), item);
         is_earliest
     }
 

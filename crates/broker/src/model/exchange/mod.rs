@@ -36,7 +36,11 @@ use super::{
     found::Found,
     topology::ExchangeId,
 };
-use crate::{refusal::Refusal, sync::AtomicU64};
+use crate::{
+    planted::{self, Bug},
+    refusal::Refusal,
+    sync::AtomicU64,
+};
 
 /// The type of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -323,7 +327,7 @@ impl Exchange {
         let (mut table, mut found) = (TopicTable::default(), Found::default());
         table.insert(recent_history::pattern(&binding.routing_key), binding.destination);
         input.for_each_key(|key| table.route(key, &mut found));
-        !found.is_empty()
+        !found.is_empty() || planted::is(Bug::HistoryKeyIgnored)
     }
 
     /// Adds the destinations of a message to `found`.

@@ -9,12 +9,16 @@ use std::sync::Arc;
 use indexmap::IndexSet;
 
 use super::{RoutingInput, hash};
-use crate::model::{binding::Binding, found::Found};
+use crate::{
+    model::{binding::Binding, found::Found},
+    planted::{self, Bug},
+};
 
 /// Adds the destination of one of the bindings to `found`, if there are any.
 pub(super) fn route(bindings: &IndexSet<Arc<Binding>>, input: RoutingInput<'_>, found: &mut Found) {
     if !bindings.is_empty() {
-        let chosen = hash::place(hash::hash(input.keys()), bindings.len());
+        let drawn = if planted::is(Bug::ModulusUnsteady) { (input.random)() } else { 0 };
+        let chosen = hash::place(hash::hash(input.keys()) ^ drawn, bindings.len());
         found.insert(bindings[chosen].destination);
     }
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use indexmap::IndexSet;
 
 use super::{RoutingInput, hash};
-use crate::model::{binding::Binding, found::Found};
+use crate::{
+    model::{binding::Binding, found::Found},
+    planted::{self, Bug},
+};
 
 /// Adds the destination of one of the bindings to `found`, if there are any.
 pub(super) fn route(bindings: &IndexSet<Arc<Binding>>, input: RoutingInput<'_>, found: &mut Found) {
@@ -14,6 +17,7 @@ pub(super) fn route(bindings: &IndexSet<Arc<Binding>>, input: RoutingInput<'_>, 
     let drawn = match bindings.len() {
         0 => return,
         1 => 0,
+        places if planted::is(Bug::RandomSkipsOne) => hash::place((input.random)(), places - 1),
         places => hash::place((input.random)(), places),
     };
     found.insert(bindings[drawn].destination);

@@ -14,6 +14,7 @@ use leveret_wire::{Properties, Table, Value};
 use crate::{
     Location,
     model::arguments::{erlang_text, value_text},
+    planted::{self, Bug},
     refusal::Refusal,
     sync::Mutex,
 };
@@ -50,7 +51,8 @@ impl History {
     pub fn keep(&self, location: Location) {
         let mut kept = self.kept.lock();
         kept.locations.push_back(location);
-        let left = if kept.is_closed { 0 } else { self.messages_max };
+        let more = usize::from(planted::is(Bug::HistoryOneTooMany));
+        let left = if kept.is_closed { 0 } else { self.messages_max + more };
         let surplus = kept.locations.len().saturating_sub(left);
         let old: Vec<_> = kept.locations.drain(..surplus).collect();
         drop(kept);
@@ -61,7 +63,10 @@ impl History {
     /// of each, as long as they are there for certain.
     pub fn copy(&self, retain: impl FnOnce(&[Location])) -> Vec<Location> {
         let kept = self.kept.lock();
-        let copy: Vec<_> = kept.locations.iter().copied().collect();
+        let mut copy: Vec<_> = kept.locations.iter().copied().collect();
+        if planted::is(Bug::HistoryNewestFirst) {
+            copy.reverse();
+        }
         retain(&copy);
         copy
     }
@@ -116,7 +121,7 @@ pub(super) fn parse_length(arguments: Table<'_>) -> Result<usize, Refusal> {
 #[must_use]
 pub fn is_remembered(properties: &Properties<'_>) -> bool {
     let no_store = properties.headers.and_then(|headers| headers.find(NO_STORE));
-    no_store != Some(Value::Bool(true))
+    no_store != Some(Value::Bool(true)) || planted::is(Bug::HistoryKeepsAll)
 }
 
 /// The topic pattern that a binding key stands for.
