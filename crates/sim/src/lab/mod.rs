@@ -3,7 +3,7 @@
 //!
 //! The discipline is that of the large runs: a connection or the housekeeper goes on only when the
 //! engine asked for it, octets are cut anywhere, and all of it follows from one seed. Knows octets and
-//! turns; what they mean is for the [`Witness`]. Invariant: nothing is done here that a driver would
+//! turns; what they mean is for the `Witness`. Invariant: nothing is done here that a driver would
 //! not do without being told.
 
 mod client;
