@@ -117,7 +117,8 @@ impl World {
         let more = self.housekeeper.advance(self.now);
         let deleted = before - self.engine.queue_count();
         self.note_unfinished(more)?;
-        self.model.kept_house(deleted, more)?;
+        let engine = &self.engine;
+        self.model.kept_house(deleted, more, |queue| engine.has_queue("/", queue))?;
         self.check_alarm(was_alarmed)
     }
 

@@ -239,6 +239,12 @@ impl Engine {
         self.vhosts.read().values().map(|vhost| vhost.topology.read().queue_count()).sum()
     }
 
+    /// Whether there is a queue of that name in the virtual host.
+    #[must_use]
+    pub fn has_queue(&self, vhost: &str, name: &str) -> bool {
+        self.vhost(vhost).is_some_and(|vhost| vhost.topology.read().queue(name).is_some())
+    }
+
     /// Whether publishers are not read from.
     #[must_use]
     pub fn is_alarmed(&self) -> bool {

@@ -148,11 +148,12 @@ impl Model {
         self.queue_mut(key).used_millis = Some(now_millis);
     }
 
-    /// The housekeeper had a turn, in which so many queues went.
+    /// The housekeeper had a turn, in which so many queues went; which queues are there is asked by
+    /// name.
     ///
     /// # Errors
     /// When others went than those whose time was over.
-    pub fn kept_house(&mut self, deleted: usize, more: bool) -> Checked {
+    pub fn kept_house(&mut self, deleted: usize, more: bool, is_there: impl Fn(&str) -> bool) -> Checked {
         self.turns += 1;
         self.counts.note(Event::HouseTurn);
         let living = self.queues.iter().filter(|(_, queue)| !queue.dead);
@@ -170,17 +171,19 @@ impl Model {
                 _ => perhaps.push(key),
             }
         }
-        let all = surely.len() + perhaps.len();
-        ensure!(
-            (surely.len()..=all).contains(&deleted),
-            "{deleted} queues went, where the time of {} to {all} was over",
-            surely.len()
-        );
-        if deleted == all {
-            surely.append(&mut perhaps);
-        } else if deleted > surely.len() {
-            perhaps.into_iter().for_each(|key| self.queue_mut(key).doomed = true);
+        for key in &surely {
+            let name = &self.queue(*key).name;
+            ensure!(!is_there(name), "'{name}' is there after the housekeeper's turn, and its time was over");
         }
+        perhaps.retain(|key| !is_there(&self.queue(*key).name));
+        // One of a connection that goes may have gone before, with that.
+        let gone_before = perhaps.iter().filter(|key| self.queue(**key).doomed).count();
+        surely.append(&mut perhaps);
+        let all = surely.len();
+        ensure!(
+            (all - gone_before..=all).contains(&deleted),
+            "{deleted} queues went, where the time of {all} was over"
+        );
         for key in surely {
             self.counts.note(Event::QueueExpired);
             self.remove_queue(key);
