@@ -5,7 +5,7 @@ use leveret_wire::{Method, ReplyCode, method::basic};
 use super::{
     ChannelKey, ConsumerKey, Model, Name, QueueKey,
     connection::Held,
-    death::Heard,
+    death::{Heard, Reason},
     hidden::window_share,
     publish::check_content,
     queue::{Active, Position, Waiting},
@@ -312,20 +312,28 @@ impl Model {
             (state.channel.0 == key).then_some((*consumer, state.queue, state.no_ack))
         };
         let consumers: Vec<_> = self.consumers.iter().filter_map(own).collect();
-        for (_, queue, no_ack) in consumers {
-            let hidden = self.hidden(queue).max;
+        for (_, key, no_ack) in consumers {
+            let hidden = self.hidden(key).max;
             if hidden == 0 {
                 continue;
             }
-            let queue = self.queue_mut(queue);
+            let queue = self.queue_mut(key);
+            let limit = queue.terms.returns_max;
+            let is_over = |waiting: &Waiting, max| waiting.returns.is_none_or(|returns| returns >= max);
+            let some_may_die =
+                limit.is_some_and(|max| queue.waiting().any(|waiting| is_over(waiting, max)));
             for waiting in queue.waiting_mut().filter(|waiting| waiting.redelivered == Some(false)) {
                 waiting.redelivered = None;
             }
             for waiting in queue.waiting_mut() {
                 waiting.returns = None;
             }
-            if no_ack {
+            if no_ack || some_may_die {
                 queue.doubt_all();
+            }
+            // What went out and came back may have done so too often.
+            if some_may_die {
+                self.open_letters_of_all(key, Reason::DeliveryLimit);
             }
         }
     }
