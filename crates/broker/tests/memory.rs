@@ -53,6 +53,36 @@ fn close_code(said: &[u8]) -> Option<u16> {
     None
 }
 
+/// The reason of the `connection.blocked` that was said, if one was.
+fn blocked_for(said: &[u8]) -> Option<String> {
+    let mut rest = said;
+    while let Some((frame, octets)) = decode_frame(rest, FRAME_OCTETS_MAX).unwrap() {
+        if let Ok(Method::ConnectionBlocked(blocked)) = Method::decode(frame.payload) {
+            return Some(blocked.reason.to_str().unwrap().to_owned());
+        }
+        rest = &rest[octets..];
+    }
+    None
+}
+
+#[test]
+fn who_is_blocked_is_told_of_all_that_is_short() {
+    for (disk, octets, reason) in [
+        (false, 4 * KIB, None),
+        (false, 6 * KIB, Some("low on memory")),
+        (true, 4 * KIB, Some("low on disk")),
+        (true, 6 * KIB, Some("low on disk & memory")),
+    ] {
+        let mut client = Client::told_of_alarms(config(5 * KIB));
+        client.call(1, queue::Declare { queue: "q".into(), ..Default::default() });
+        // What raises the alarm is told to whoever publishes then.
+        client.send(&publish(octets, &vec![b'b'; octets]));
+        client.engine.set_disk_alarm(disk);
+        let said = client.send(&publish(1, b"b"));
+        assert_eq!(blocked_for(&said).as_deref(), reason, "disk {disk}, {octets} octets");
+    }
+}
+
 #[test]
 fn messages_under_way_do_not_wait_for_one_another() {
     let [mut one, mut other, mut third] = Client::several(config(1000 * KIB));

@@ -58,6 +58,15 @@ impl MemoryAlarm {
         self.disk.load(Ordering::Relaxed)
     }
 
+    /// What `connection.blocked` says, in RabbitMQ's words (`rabbit_reader`), which has the disk first.
+    pub(super) fn reason(&self) -> &'static str {
+        match (self.is_disk_short(), self.is_memory_short()) {
+            (true, true) => "low on disk & memory",
+            (true, false) => "low on disk",
+            (false, _) => "low on memory",
+        }
+    }
+
     /// The disk has no room, or has again. Says whether that is new.
     pub(super) fn set_disk_short(&self, is_short: bool) -> bool {
         let was_short = self.disk.swap(is_short, Ordering::AcqRel);

@@ -35,7 +35,7 @@ impl Connection {
         }
         self.blocked = true;
         if self.session.capabilities().connection_blocked {
-            let reason = if self.engine.alarm.is_disk_short() { "low on disk" } else { "low on memory" };
+            let reason = self.engine.alarm.reason();
             self.say(0, connection::Blocked { reason: reason.into() });
         }
     }

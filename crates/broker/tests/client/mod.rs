@@ -6,7 +6,7 @@ use std::sync::Arc;
 use leveret_broker::Now;
 use leveret_broker::engine::{Config, Connection, Engine, Entropy, Peer, Wake};
 use leveret_wire::method::{LongStr, channel, connection, queue};
-use leveret_wire::{FrameKind, Method, decode_frame};
+use leveret_wire::{FrameKind, Method, TableBuf, Value, decode_frame};
 
 /// Octets of a frame that the client agrees to.
 pub(crate) const FRAME_OCTETS_MAX: u32 = 131_072;
@@ -66,6 +66,15 @@ impl Client {
         std::array::from_fn(|_| Self::at(&engine).with_queue())
     }
 
+    /// A client that wants to be told of alarms, with channel 1 open.
+    pub(crate) fn told_of_alarms(config: Config) -> Self {
+        let mut client = Self::of(config);
+        let blocked = TableBuf::new().with("connection.blocked", Value::Bool(true));
+        let properties = TableBuf::new().with("capabilities", Value::Table(blocked.as_table()));
+        client.open_as(&properties, 0);
+        client
+    }
+
     /// Another client of the same engine, with such heartbeats.
     pub(crate) fn beside(&self, heartbeat_seconds: u16) -> Self {
         Self::at(&self.engine).with_heartbeat(heartbeat_seconds)
@@ -90,7 +99,12 @@ impl Client {
     }
 
     fn open(&mut self, heartbeat_seconds: u16) {
+        self.open_as(&TableBuf::new(), heartbeat_seconds);
+    }
+
+    fn open_as(&mut self, properties: &TableBuf, heartbeat_seconds: u16) {
         let start_ok = connection::StartOk {
+            client_properties: properties.as_table(),
             mechanism: "PLAIN".into(),
             response: LongStr(b"\0guest\0guest"),
             ..Default::default()

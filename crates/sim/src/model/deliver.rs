@@ -320,8 +320,7 @@ impl Model {
             let queue = self.queue_mut(key);
             let limit = queue.terms.returns_max;
             let is_over = |waiting: &Waiting, max| waiting.returns.is_none_or(|returns| returns >= max);
-            let some_may_die =
-                limit.is_some_and(|max| queue.waiting().any(|waiting| is_over(waiting, max)));
+            let some_may_die = limit.is_some_and(|max| queue.waiting().any(|waiting| is_over(waiting, max)));
             for waiting in queue.waiting_mut().filter(|waiting| waiting.redelivered == Some(false)) {
                 waiting.redelivered = None;
             }
