@@ -5,14 +5,14 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use leveret_broker::{
     access::User,
     definitions::{DefinitionError, Definitions as Typed},
     engine::{Config, Engine, Entropy, OpenError, Store},
-    store::{Disk as _, recovery::Damage},
+    store::Disk as _,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
@@ -26,6 +26,7 @@ use crate::{
     keeper::Keeper,
     listener, memory,
     pager::Pager,
+    recovery::{self, Progress},
 };
 
 /// How long connections may take to close when the broker stops.
@@ -448,7 +449,8 @@ impl BrokerBuilder {
         }
         let origin = self.definitions.as_ref().map_or_else(String::new, |given| given.origin.clone());
         let disk = self.disk()?.map(Arc::new);
-        let store = disk.as_ref().map(store).transpose()?;
+        let progress = disk.as_ref().map(|disk| Progress::watch(disk, recovery::TELL_AFTER, recovery::tell));
+        let store = disk.as_ref().map(recovery::recover).transpose()?;
         let (typed, login) = self.define_with(store.as_ref())?;
         let virtual_host = typed.vhosts.first().map_or_else(String::new, |vhost| vhost.name.to_string());
         self.config.definitions = typed;
@@ -467,6 +469,7 @@ impl BrokerBuilder {
                     });
                 }
             };
+        drop(progress);
         engine.keep_access(Definitions::of_broker(engine.definitions().access_only()).to_json().as_bytes());
         let workers = disk.clone().map(|disk| {
             let keeper = Keeper::start(&engine, &disk)?;
@@ -519,44 +522,6 @@ impl BrokerBuilder {
             .thread_name("leveret")
             .enable_all()
             .build()
-    }
-}
-
-/// What an earlier run left in the folder. What is damaged of it is told.
-fn store(disk: &Arc<DirectoryDisk>) -> Result<Store, StartError> {
-    let begin = Instant::now();
-    let open = || Store::open(Arc::<DirectoryDisk>::clone(disk));
-    let opened = match open() {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull && disk.give_up_reserve() => open(),
-        opened => opened,
-    };
-    let store = opened.map_err(|source| StartError::Store { source })?;
-    tell_damage(&store, store.damage());
-    tracing::info!(
-        milliseconds = begin.elapsed().as_millis(),
-        "the data folder {} is read",
-        disk.path().display()
-    );
-    Ok(store)
-}
-
-fn tell_damage(store: &Store, damage: &Damage) {
-    for (number, messages) in &damage.lost {
-        let (queue, vhost) = store.queue_name(*number).unwrap_or_default();
-        tracing::error!(queue, vhost, messages, "messages are lost, because what they stood in is damaged");
-    }
-    for (file, octets) in &damage.files {
-        tracing::error!(file, octets, "a file is damaged; what is whole in it is used");
-    }
-    if damage.torn_octets > 0 {
-        let octets = damage.torn_octets;
-        tracing::warn!(
-            octets,
-            "the end of the journal was not written whole; nobody was told that it was there"
-        );
-    }
-    if damage.no_snapshot {
-        tracing::error!("no snapshot is whole: what was declared before the oldest journal is lost");
     }
 }
 

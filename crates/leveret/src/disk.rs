@@ -9,7 +9,10 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use leveret_broker::store::{Disk, DiskFile};
@@ -79,6 +82,8 @@ pub(crate) struct DirectoryDisk {
     /// The folder itself, to sync names and to ask for room.
     folder: File,
     syncing: Syncing,
+    /// Octets read of its files.
+    octets_read: Arc<AtomicU64>,
     /// Held for its lock, which goes when it is closed if it was not given back before.
     lock: File,
 }
@@ -104,7 +109,7 @@ impl DirectoryDisk {
         }
         // Who holds it is only told; a full disk must not keep a broker from starting.
         let _ = lock.write_all_at(format!("{:<10}\n", process::id()).as_bytes(), 0);
-        Ok(Self { path: path.clone(), folder, syncing, lock })
+        Ok(Self { path: path.clone(), folder, syncing, octets_read: Arc::default(), lock })
     }
 
     /// Lets another broker have the folder, when nothing is written to it any more, whoever still holds this.
@@ -112,6 +117,11 @@ impl DirectoryDisk {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the data folder stays locked until this process ends");
         }
+    }
+
+    /// Octets that were read of its files since it was opened.
+    pub(crate) fn octets_read(&self) -> u64 {
+        self.octets_read.load(Ordering::Relaxed)
     }
 
     /// Where it is.
@@ -147,7 +157,8 @@ impl DirectoryDisk {
 
     fn file(&self, name: &str, options: &OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
         let file = options.open(self.path.join(name)).map_err(no_room)?;
-        Ok(Arc::new(DirectoryFile { file, syncing: self.syncing }))
+        let octets_read = Arc::clone(&self.octets_read);
+        Ok(Arc::new(DirectoryFile { file, syncing: self.syncing, octets_read }))
     }
 }
 
@@ -239,6 +250,7 @@ impl Disk for DirectoryDisk {
 struct DirectoryFile {
     file: File,
     syncing: Syncing,
+    octets_read: Arc<AtomicU64>,
 }
 
 impl DiskFile for DirectoryFile {
@@ -247,6 +259,7 @@ impl DiskFile for DirectoryFile {
     }
 
     fn read_at(&self, octets: &mut [u8], offset: u64) -> io::Result<()> {
+        self.octets_read.fetch_add(octets.len() as u64, Ordering::Relaxed);
         self.file.read_exact_at(octets, offset)
     }
 

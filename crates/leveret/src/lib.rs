@@ -68,6 +68,7 @@ mod listener;
 pub mod memory;
 mod pager;
 mod read_buffer;
+mod recovery;
 
 pub use broker::{Broker, BrokerBuilder, StartError};
 pub use definitions::{DefinitionError, Definitions, DefinitionsError};
