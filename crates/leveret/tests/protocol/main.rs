@@ -4,6 +4,7 @@
 //! `AMQP_PEER=host:port` the same tests talk to that broker instead: where it is a RabbitMQ 3.10,
 //! they show that what is expected here is true. Tests of what only leveret does, or of what
 //! takes a broker that is set up in some way, then say on stderr that they are skipped, and why.
+//! With `AMQP_DATA=1` the brokers have data folders, and nothing is to be different for that.
 
 mod support;
 

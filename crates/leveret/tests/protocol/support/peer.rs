@@ -1,5 +1,6 @@
 //! The broker under test: one in this process for each test, or the one that `AMQP_PEER` names
-//! (`host:port`), so that what is expected here can be held against another broker.
+//! (`host:port`), so that what is expected here can be held against another broker. With `AMQP_DATA`
+//! each broker of our own has a data folder, and puts messages there as soon as it may.
 //!
 //! Invariant: when a test ends well, nothing that it declared is left, and a broker of our own
 //! holds no octet of a message any more.
@@ -16,6 +17,8 @@ use std::{
 use leveret::{Broker, BrokerBuilder, Definitions};
 use leveret_wire::method::{exchange, queue};
 
+use tempfile::TempDir;
+
 use super::{Client, Login};
 
 /// How long a broker may take to give back what its connections had.
@@ -24,6 +27,10 @@ const CLEAN_LIMIT: Duration = Duration::from_secs(10);
 /// What RabbitMQ 3.10.8 exported, with users for the tests of permissions and limits.
 pub(crate) const DEFINITIONS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/rabbitmq-3.10.8.json");
+
+/// Octets of messages above which a broker with a folder of its own puts them there. One of them: all
+/// that may be put on disk is.
+const PAGING_OCTETS: u64 = 1;
 
 /// Another broker is one for all tests, which then run one at a time.
 static OTHER_BROKER: Mutex<()> = Mutex::new(());
@@ -38,6 +45,8 @@ pub(crate) struct Declared {
 /// The broker under test.
 pub(crate) struct Peer {
     broker: Option<Broker>,
+    /// The data folder of a broker of our own, where it has one. Removed with this.
+    _folder: Option<TempDir>,
     address: SocketAddr,
     login: Login<'static>,
     declared: Arc<Mutex<Declared>>,
@@ -104,9 +113,15 @@ impl Peer {
     }
 
     fn own(builder: BrokerBuilder, login: Login<'static>) -> Self {
+        let folder = std::env::var_os("AMQP_DATA").map(|_| tempfile::tempdir().expect("there is room"));
+        let builder = match &folder {
+            Some(folder) => builder.data(folder.path()).paging_octets(PAGING_OCTETS),
+            None => builder,
+        };
         let broker = futures_lite::future::block_on(builder.start()).expect("a broker starts");
         let (address, queues) = (broker.addresses()[0], broker.queue_count());
-        Self { broker: Some(broker), address, login, declared: Arc::default(), queues, alone: None }
+        let declared = Arc::default();
+        Self { broker: Some(broker), _folder: folder, address, login, declared, queues, alone: None }
     }
 
     fn other(name: &str) -> Self {
@@ -114,7 +129,7 @@ impl Peer {
         let address = name.to_socket_addrs().ok().and_then(|mut found| found.next());
         let address = address.unwrap_or_else(|| panic!("AMQP_PEER={name} is not host:port"));
         let (login, declared) = (Login::default(), Arc::default());
-        Self { broker: None, address, login, declared, queues: 0, alone: Some(alone) }
+        Self { broker: None, _folder: None, address, login, declared, queues: 0, alone: Some(alone) }
     }
 
     /// Whether it is a broker of our own.
