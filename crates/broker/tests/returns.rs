@@ -1,4 +1,5 @@
-//! What a restart keeps of messages that came back to a quorum queue: how often, and the mark.
+//! What a restart keeps of messages that came back to a quorum queue: how often, and the mark; and that
+//! it keeps the transient ones as well.
 
 mod client;
 #[path = "../src/store/disk_tests.rs"]
@@ -9,7 +10,10 @@ use std::sync::Arc;
 
 use client::names;
 use disk_tests::MemoryDisk;
-use leveret_broker::store::{Disk, DiskFile, recovery::Damage};
+use leveret_broker::{
+    engine::Store,
+    store::{Disk, DiskFile, recovery::Damage},
+};
 use leveret_wire::{
     Method, TableBuf, Value,
     method::{basic, queue},
@@ -125,4 +129,29 @@ fn what_left_is_not_remembered() {
     lab.publish("q", 7..8);
     let (mut lab, _) = killed(&disk);
     assert_eq!([take(&mut lab), take(&mut lab)], [Some((7, 0, false)), None]);
+}
+
+#[test]
+fn quorum_queues_and_streams_keep_transient_messages() {
+    let (mut lab, disk) = started();
+    let of_type = TableBuf::new().with("x-queue-type", Value::LongStr(b"stream"));
+    let arguments = of_type.as_table();
+    let declare = queue::Declare { queue: "stream".into(), durable: true, arguments, ..Default::default() };
+    assert_eq!(names(&lab.call(declare)), ["QueueDeclareOk"]);
+    lab.declare("classic");
+    for queue in ["q", "stream", "classic"] {
+        let bind = queue::Bind { queue: queue.into(), exchange: "amq.fanout".into(), ..Default::default() };
+        assert_eq!(names(&lab.call(bind)), ["QueueBindOk"]);
+    }
+    // One message in all three, and one in each.
+    lab.publish_transient("amq.fanout", "", 10);
+    for (queue, number) in [("q", 11), ("stream", 12), ("classic", 13)] {
+        lab.publish_transient("", queue, number);
+    }
+    let (mut lab, disk) = killed(&disk);
+    assert_eq!(lab.drain("classic"), []);
+    assert_eq!(lab.drain("q"), [0, 1, 2, 10, 11]);
+    let report = Store::check(&*disk).unwrap();
+    let count = |name: &str| report.queues.iter().find(|queue| queue.name == name).unwrap().messages.count;
+    assert_eq!((count("stream"), count("classic")), (2, 0));
 }

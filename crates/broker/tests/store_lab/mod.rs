@@ -73,17 +73,23 @@ impl Lab {
     }
 
     pub(crate) fn publish(&mut self, queue: &str, numbers: std::ops::Range<u32>) {
-        numbers.for_each(|number| self.send("", queue, number));
+        numbers.for_each(|number| self.send("", queue, number, 2));
         self.sync();
     }
 
     /// Publishes one message to an exchange.
     pub(crate) fn publish_to(&mut self, exchange: &str, routing_key: &str, number: u32) {
-        self.send(exchange, routing_key, number);
+        self.send(exchange, routing_key, number, 2);
         self.sync();
     }
 
-    fn send(&mut self, exchange: &str, routing_key: &str, number: u32) {
+    /// Publishes one message that is not to last.
+    pub(crate) fn publish_transient(&mut self, exchange: &str, routing_key: &str, number: u32) {
+        self.send(exchange, routing_key, number, 1);
+        self.sync();
+    }
+
+    fn send(&mut self, exchange: &str, routing_key: &str, number: u32, delivery_mode: u8) {
         let mut octets = Vec::new();
         let publish = basic::Publish {
             exchange: exchange.into(),
@@ -93,7 +99,7 @@ impl Lab {
         Method::from(publish).write_frame(1, &mut octets);
         let body = number.to_be_bytes();
         let mut property_octets = Vec::new();
-        Properties { delivery_mode: Some(2), ..Default::default() }.encode(&mut property_octets);
+        Properties { delivery_mode: Some(delivery_mode), ..Default::default() }.encode(&mut property_octets);
         let header =
             ContentHeader { class_id: basic::CLASS_ID, body_octets: 4, property_octets: &property_octets };
         write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
