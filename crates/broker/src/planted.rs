@@ -184,6 +184,8 @@ bugs! {
     BindingNotRevived,
     /// A worn file of pages is given up with what still lives in it.
     LivingNotRewritten,
+    /// That a message came back to a quorum queue is not written down.
+    ReturnNotKept,
 }
 
 /// Whether the bug is planted.

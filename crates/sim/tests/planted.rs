@@ -165,6 +165,7 @@ planted_in_the_store! {
     a_deletion_not_kept: DeletionNotKept;
     a_binding_not_revived: BindingNotRevived;
     what_lives_not_rewritten: LivingNotRewritten;
+    a_return_not_kept: ReturnNotKept;
 }
 
 planted! {

@@ -117,7 +117,7 @@ impl Batch {
         self.log.append(references, buffer, write);
         let location = self.groups.add(route, record_octets, expires);
         if engine.durability.is_some() {
-            let waits = || is_persistent && held.delays.iter().any(|delay| delay.at.line.is_some());
+            let waits = || held.delays.iter().any(|delay| delay.at.line.is_some());
             let lasts = route.queues.iter().any(|queue| queue.keeps(is_persistent)) || waits();
             self.lasting.note(lasts, is_persistent);
         }
@@ -273,9 +273,9 @@ impl InJournal {
         });
     }
 
-    /// A line takes the message at a place of the batch, if it lasts.
+    /// A line takes the message at a place of the batch, persistent or not.
     fn keep(&mut self, line: Arc<KeptLine>, place: Location) -> Option<(Arc<KeptLine>, Ordinal)> {
-        let record = self.lasting.place(place.number(), |is_persistent| is_persistent)?;
+        let record = self.lasting.place(place.number(), |_| true)?;
         let ordinal = line.next_ordinal();
         self.open.kept(line.number, record, ordinal);
         Some((line, ordinal))

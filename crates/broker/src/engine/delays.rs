@@ -1,8 +1,8 @@
 //! Messages that wait for their time at exchanges of type `x-delayed-message`.
 //!
 //! Each is a reference in the log and an entry here; the housekeeper takes up those that are due and
-//! publishes them anew. Persistent ones that wait at a durable exchange are in a line of the store as
-//! well. Invariant: a waiting message is given back to the log after what takes its place is there.
+//! publishes them anew. Those that wait at a durable exchange are in a line of the store as well,
+//! persistent or not. Invariant: a waiting message is given back to the log after what takes its place is there.
 
 use std::{collections::BTreeMap, sync::Arc};
 

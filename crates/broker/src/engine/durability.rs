@@ -23,6 +23,7 @@ use crate::{
         Disk,
         journal::{Appended, Journal, List, Operation, Position, QueueNumber, Run, writer::SegmentSpan},
         ranges::{self, Range, RangeSet},
+        returns::{Return, Returns},
         snapshot::{QueueState, Snapshot},
     },
     sync::Mutex,
@@ -275,11 +276,19 @@ impl Drop for OpenBatch {
     }
 }
 
+/// What is known of a durable queue's messages by their ordinals.
+#[derive(Debug, Default)]
+struct Known {
+    /// Those that left it for good.
+    gone: RangeSet,
+    /// How often others came back, where the queue counts that.
+    returns: Returns,
+}
+
 /// What is kept with a durable queue.
 #[derive(Debug, Default)]
 pub(super) struct DurableQueue {
-    /// Ordinals of messages that left it for good.
-    gone: Mutex<RangeSet>,
+    messages: Mutex<Known>,
     /// Its pages that last.
     kept: Mutex<Vec<AwayRun>>,
 }
@@ -323,14 +332,24 @@ impl QueueCell {
     }
 }
 
+impl QueueCell {
+    /// Messages came back to the queue, which counts that, and stand there now.
+    pub(super) fn came_back(&self, engine: &Engine, positions: &[QueuePosition]) {
+        if let (Some(durability), Some(durable)) = (&engine.durability, &self.durable) {
+            durable.come_back(durability, self.number(), positions);
+        }
+    }
+}
+
 impl DurableQueue {
     pub(super) fn new(state: QueueState) -> Self {
-        Self { gone: Mutex::new(state.gone), kept: Mutex::new(state.kept) }
+        let QueueState { gone, kept, returns } = state;
+        Self { messages: Mutex::new(Known { gone, returns }), kept: Mutex::new(kept) }
     }
 
     /// Whether the message left the queue for good.
     pub(super) fn has_left(&self, ordinal: Ordinal) -> bool {
-        self.gone.lock().contains(ordinal.0)
+        self.messages.lock().gone.contains(ordinal.0)
     }
 
     /// Messages are on a page that lasts.
@@ -340,10 +359,11 @@ impl DurableQueue {
 
     /// Adds up by files how many octets of its pages live, as far as counts tell.
     pub(super) fn count_living(&self, files: &mut BTreeMap<u32, u64>) {
-        let gone = self.gone.lock();
+        let messages = self.messages.lock();
         for run in &*self.kept.lock() {
             let range = run.range();
-            let living = range.len().saturating_sub(gone.count_within(range)).min(run.messages.into());
+            let living =
+                range.len().saturating_sub(messages.gone.count_within(range)).min(run.messages.into());
             let octets = u64::from(run.page.octets) * living / u64::from(run.messages.max(1));
             // A page with a message in it never counts as nothing.
             *files.entry(run.page.file).or_default() += octets.max(living);
@@ -352,9 +372,10 @@ impl DurableQueue {
 
     /// Its pages in those files that have a living message.
     pub(super) fn kept_in(&self, files: &BTreeSet<u32>) -> Vec<AwayRun> {
-        let gone = self.gone.lock();
+        let messages = self.messages.lock();
         let kept = self.kept.lock();
-        let of_files = kept.iter().filter(|run| files.contains(&run.page.file) && !gone.covers(run.range()));
+        let of_files =
+            kept.iter().filter(|run| files.contains(&run.page.file) && !messages.gone.covers(run.range()));
         of_files.copied().collect()
     }
 
@@ -366,10 +387,13 @@ impl DurableQueue {
 
     /// What a snapshot says of it. Pages whose messages are all gone are forgotten.
     pub(super) fn state(&self) -> QueueState {
-        let gone = self.gone.lock().clone();
+        let (gone, returns) = {
+            let messages = self.messages.lock();
+            (messages.gone.clone(), messages.returns.clone())
+        };
         let mut kept = self.kept.lock();
         kept.retain(|run| !gone.covers(run.range()));
-        QueueState { kept: kept.clone(), gone }
+        QueueState { gone, kept: kept.clone(), returns }
     }
 
     pub(super) fn leave(
@@ -382,8 +406,11 @@ impl DurableQueue {
             return None;
         }
         {
-            let mut gone = self.gone.lock();
+            let Known { gone, returns } = &mut *self.messages.lock();
             left.iter().for_each(|range| gone.insert(*range));
+            if !returns.is_empty() {
+                left.iter().for_each(|range| returns.forget(*range));
+            }
         }
         if planted::is(Bug::AcknowledgementNotKept) {
             return None;
@@ -391,6 +418,28 @@ impl DurableQueue {
         let mut octets = Vec::new();
         let ranges = List::write(left, &mut octets);
         Some(durability.append(&Operation::Gone { queue, ranges }))
+    }
+
+    /// Messages came back, where they stand now. Nobody waits for that to last.
+    fn come_back(&self, durability: &Durability, queue: QueueNumber, positions: &[QueuePosition]) {
+        let counts_returns = true;
+        let mut back = Vec::new();
+        {
+            let Known { gone, returns } = &mut *self.messages.lock();
+            for position in positions {
+                let message = Return { ordinal: position.ordinal(counts_returns), count: position.returns() };
+                // Whoever it was given next may have acknowledged it already.
+                if !gone.contains(message.ordinal) {
+                    returns.note(message);
+                    back.push(message);
+                }
+            }
+        }
+        if !back.is_empty() && !planted::is(Bug::ReturnNotKept) {
+            let mut octets = Vec::new();
+            let returns = List::write(&back, &mut octets);
+            durability.append(&Operation::Returned { queue, returns });
+        }
     }
 }
 

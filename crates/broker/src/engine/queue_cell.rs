@@ -34,7 +34,7 @@ use crate::{
         topology::QueueId,
     },
     planted::{self, Bug},
-    store::{LastChunk, Record, journal},
+    store::{LastChunk, Record, journal, returns::Returns},
     sync::Mutex,
 };
 
@@ -151,9 +151,12 @@ impl QueueCell {
         Self::with(serial, name, vhost, declaration, now, is_paged, Some(durable))
     }
 
-    /// Gives a revived queue its messages, and the ordinals that come next.
-    pub(super) fn revive(&self, kept: &[AwayRun], ends: &[Ordinal]) {
-        self.state.lock().queue.revive(kept, ends);
+    /// Gives a revived queue its messages, how often some of them came back, and the ordinals that
+    /// come next.
+    pub(super) fn revive(&self, kept: &[AwayRun], returns: &Returns, ends: &[Ordinal]) {
+        let returns: Vec<_> =
+            returns.iter().map(|message| (Ordinal(message.ordinal), message.count)).collect();
+        self.state.lock().queue.revive(kept, &returns, ends);
     }
 
     /// Gives a revived stream its messages, with their offsets.

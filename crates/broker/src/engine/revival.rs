@@ -161,7 +161,7 @@ impl Engine {
         let ends = ends(state);
         let durable = Arc::new(DurableQueue::new(state.clone()));
         let cell = QueueCell::revived(number.0, entry.name, link, declaration, now, durable);
-        cell.revive(&state.kept, &ends);
+        cell.revive(&state.kept, &state.returns, &ends);
         if let (Some(durability), Some(durable)) = (&self.durability, &cell.durable) {
             durability.add_queue(number, durable);
         }

@@ -199,6 +199,10 @@ impl Connection {
                 Returning::ByEnd => queue.abandon(back, messages, effects),
             }
         });
+        if !self.scratch.effects.returned.is_empty() {
+            queue.came_back(&self.engine, &self.scratch.effects.returned);
+            self.scratch.effects.returned.clear();
+        }
         if done.is_none() {
             self.engine.release(run.iter().map(|delivery| delivery.location));
         }

@@ -34,11 +34,11 @@ impl AnyQueue {
         }
     }
 
-    /// Gives an empty queue that was there before the broker was started its pages, and the ordinals
-    /// that the next messages have.
-    pub fn revive(&mut self, kept: &[AwayRun], ends: &[Ordinal]) {
+    /// Gives an empty queue that was there before the broker was started its pages, how often some of
+    /// its messages came back, and the ordinals that the next messages have.
+    pub fn revive(&mut self, kept: &[AwayRun], returns: &[(Ordinal, u32)], ends: &[Ordinal]) {
         match self {
-            Self::Queue(queue) => queue.revive(kept, ends),
+            Self::Queue(queue) => queue.revive(kept, returns, ends),
             Self::Stream(stream) => ends.iter().for_each(|end| stream.begin_at(end.0)),
         }
     }

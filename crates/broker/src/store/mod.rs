@@ -17,6 +17,7 @@ pub mod ranges;
 pub mod record;
 pub mod recovery;
 pub mod retire;
+pub mod returns;
 pub mod snapshot;
 
 pub use chunk::Chunk;

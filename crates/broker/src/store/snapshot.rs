@@ -11,10 +11,11 @@
 //!            u32 definitions, { u32 octets, key, u32 octets, value }...,
 //!            u32 queues, { u64 queue, u32 ranges, { u64 first, u64 last }...,
 //!                          u32 pages, { u64 first, u64 last, u32 messages, u64 octets of bodies,
-//!                                       u32 file, u32 octets, u64 offset }... }...
+//!                                       u32 file, u32 octets, u64 offset }...,
+//!                          u32 returns, { u64 ordinal, u32 count }... }...
 //! ```
 //!
-//! All little endian. Each is written twice, to `snapshot-*` and `snapshot-*-copy`, because without
+//! All little endian; version 1 has no returns. Each is written twice, to `snapshot-*` and `snapshot-*-copy`, because without
 //! one the definitions are lost. Invariant: carrying out again what the journal has from the first
 //! segment on makes of a snapshot what there was at its end.
 
@@ -24,6 +25,7 @@ use super::{
     disk::Disk,
     journal::{Position, QueueNumber},
     ranges::{Range, RangeSet},
+    returns::{Return, Returns},
 };
 use crate::{
     AwayRun, Ordinal, PagePlace,
@@ -31,7 +33,9 @@ use crate::{
 };
 
 /// The version that is written, and the latest that can be read.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
+/// The first version that says which messages came back.
+const RETURNS_VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"LvrtSnap";
 const HEADER_OCTETS: usize = 32;
@@ -45,6 +49,8 @@ pub struct QueueState {
     pub gone: RangeSet,
     /// Its pages that last, in order.
     pub kept: Vec<AwayRun>,
+    /// How often its messages came back, if it counts that.
+    pub returns: Returns,
 }
 
 /// What a snapshot says.
@@ -112,6 +118,11 @@ impl Snapshot {
             }
             write_count(out, state.kept.len());
             state.kept.iter().for_each(|run| write_run(out, run));
+            write_count(out, state.returns.len());
+            for Return { ordinal, count } in state.returns.iter() {
+                out.extend_from_slice(&ordinal.to_le_bytes());
+                out.extend_from_slice(&count.to_le_bytes());
+            }
         }
     }
 
@@ -131,7 +142,7 @@ impl Snapshot {
         if word(24) != crc32c::crc32c(payload) {
             return Err(BadSnapshot::Damaged);
         }
-        Reader { rest: payload }.snapshot().ok_or(BadSnapshot::Damaged)
+        Reader { rest: payload, version: word(8) }.snapshot().ok_or(BadSnapshot::Damaged)
     }
 
     /// Writes it twice, as number `number`, and syncs both with their names.
@@ -205,6 +216,7 @@ fn write_run(out: &mut Vec<u8>, run: &AwayRun) {
 /// Reads what has a checksum that matches; what does not fit together all the same is damage.
 struct Reader<'a> {
     rest: &'a [u8],
+    version: u32,
 }
 
 impl Reader<'_> {
@@ -240,6 +252,11 @@ impl Reader<'_> {
         }
         for _ in 0..self.u32()? {
             state.kept.push(self.run()?);
+        }
+        let returns = if self.version >= RETURNS_VERSION { self.u32()? } else { 0 };
+        for _ in 0..returns {
+            let (ordinal, count) = (self.u64()?, self.u32()?);
+            state.returns.note((count > 0).then_some(Return { ordinal, count })?);
         }
         Some(state)
     }
@@ -281,6 +298,8 @@ mod tests {
         let page = PagePlace { file: 1 << 31, octets: 99, offset: 1 << 40 };
         let run = AwayRun { first: Ordinal(3), last: Ordinal(9), messages: 4, body_octets: 77, page };
         let gone = [Range { first: 0, last: 2 }, Range { first: 5, last: 5 }].into_iter().collect();
+        let mut returns = Returns::default();
+        returns.note(Return { ordinal: 4, count: 3 });
         Snapshot {
             first_segment: 7,
             position: Position(4096),
@@ -289,7 +308,7 @@ mod tests {
             definitions: [(b"key".to_vec(), b"value".to_vec()), (vec![], vec![])].into(),
             queues: [
                 (QueueNumber(1), QueueState::default()),
-                (QueueNumber(9), QueueState { gone, kept: vec![run] }),
+                (QueueNumber(9), QueueState { gone, kept: vec![run], returns }),
             ]
             .into(),
         }
@@ -312,10 +331,10 @@ mod tests {
     #[test]
     fn a_newer_version_is_told() {
         let mut octets = snapshot().to_octets();
-        octets[8] = 2;
+        octets[8] = 3;
         let crc = crc32c::crc32c(&octets[..28]);
         octets[28..32].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Snapshot::read(&octets), Err(BadSnapshot::Newer(2)));
+        assert_eq!(Snapshot::read(&octets), Err(BadSnapshot::Newer(3)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use leveret_broker::{
     store::recovery::Damage,
 };
 use leveret_wire::{
-    ContentHeader, FrameKind, Method, Properties, decode_frame,
+    ContentHeader, FrameKind, Method, Properties, Value, decode_frame,
     method::{basic, queue},
     write_body_frames, write_frame,
 };
@@ -21,6 +21,15 @@ use crate::{
 impl SyncBell for Unheeded {
     fn appended(&self) {}
     fn awaited(&self) {}
+}
+
+/// A message that was taken and is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Got {
+    pub(crate) number: u32,
+    pub(crate) redelivered: bool,
+    /// How often it came back, if its queue says so.
+    pub(crate) delivery_count: Option<i64>,
 }
 
 /// A broker on a folder in memory.
@@ -64,17 +73,23 @@ impl Lab {
     }
 
     pub(crate) fn publish(&mut self, queue: &str, numbers: std::ops::Range<u32>) {
-        numbers.for_each(|number| self.send("", queue, number));
+        numbers.for_each(|number| self.send("", queue, number, 2));
         self.sync();
     }
 
     /// Publishes one message to an exchange.
     pub(crate) fn publish_to(&mut self, exchange: &str, routing_key: &str, number: u32) {
-        self.send(exchange, routing_key, number);
+        self.send(exchange, routing_key, number, 2);
         self.sync();
     }
 
-    fn send(&mut self, exchange: &str, routing_key: &str, number: u32) {
+    /// Publishes one message that is not to last.
+    pub(crate) fn publish_transient(&mut self, exchange: &str, routing_key: &str, number: u32) {
+        self.send(exchange, routing_key, number, 1);
+        self.sync();
+    }
+
+    fn send(&mut self, exchange: &str, routing_key: &str, number: u32, delivery_mode: u8) {
         let mut octets = Vec::new();
         let publish = basic::Publish {
             exchange: exchange.into(),
@@ -84,7 +99,7 @@ impl Lab {
         Method::from(publish).write_frame(1, &mut octets);
         let body = number.to_be_bytes();
         let mut property_octets = Vec::new();
-        Properties { delivery_mode: Some(2), ..Default::default() }.encode(&mut property_octets);
+        Properties { delivery_mode: Some(delivery_mode), ..Default::default() }.encode(&mut property_octets);
         let header =
             ContentHeader { class_id: basic::CLASS_ID, body_octets: 4, property_octets: &property_octets };
         write_frame(FrameKind::Header, 1, &mut octets, |out| header.encode(out));
@@ -94,15 +109,23 @@ impl Lab {
 
     /// A message's number; `None` when there is none.
     pub(crate) fn get(&mut self, queue: &str) -> Option<u32> {
-        let get = basic::Get { queue: queue.into(), no_ack: true, ..Default::default() };
+        self.take(queue, true).map(|got| got.number)
+    }
+
+    /// A message that is held from then on.
+    pub(crate) fn get_held(&mut self, queue: &str) -> Option<Got> {
+        self.take(queue, false)
+    }
+
+    fn take(&mut self, queue: &str, no_ack: bool) -> Option<Got> {
+        let get = basic::Get { queue: queue.into(), no_ack, ..Default::default() };
         let mut said = self.client.call(1, get);
         while said.is_empty() {
             assert_eq!(self.client.connection.reading(), Reading::Paused);
             while self.loader.advance(Client::NOW) {}
             said = self.client.send(&[]);
         }
-        let body = bodies(&said).pop()?;
-        Some(u32::from_be_bytes(body.try_into().expect("a body is as it was")))
+        got(&said)
     }
 
     pub(crate) fn has(&mut self, queue: &str) -> bool {
@@ -125,14 +148,32 @@ impl Lab {
     }
 }
 
-fn bodies(said: &[u8]) -> Vec<Vec<u8>> {
-    let mut bodies = Vec::new();
+fn got(said: &[u8]) -> Option<Got> {
+    let (mut redelivered, mut delivery_count) = (None, None);
     let mut rest = said;
     while let Some((frame, octets)) = decode_frame(rest, FRAME_OCTETS_MAX).unwrap() {
-        if frame.kind == FrameKind::Body {
-            bodies.push(frame.payload.to_vec());
+        match frame.kind {
+            FrameKind::Method => {
+                if let Method::BasicGetOk(ok) = Method::decode(frame.payload).unwrap() {
+                    redelivered = Some(ok.redelivered);
+                }
+            }
+            FrameKind::Header => {
+                let header = ContentHeader::decode(frame.payload).unwrap();
+                let headers = Properties::decode(header.property_octets).unwrap().headers;
+                let count = headers.and_then(|headers| headers.find("x-delivery-count"));
+                delivery_count = count.map(|count| match count {
+                    Value::I64(count) => count,
+                    other => panic!("a count is no {other:?}"),
+                });
+            }
+            FrameKind::Body => {
+                let number = u32::from_be_bytes(frame.payload.try_into().expect("a body is as it was"));
+                return Some(Got { number, redelivered: redelivered?, delivery_count });
+            }
+            FrameKind::Heartbeat => {}
         }
         rest = &rest[octets..];
     }
-    bodies
+    None
 }

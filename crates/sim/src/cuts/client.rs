@@ -20,6 +20,9 @@ const FRAME_MAX: u32 = 131_072;
 /// Durable queues that clients share, and how each is declared.
 pub(super) const QUEUES: [&str; 5] = ["plain", "other", "priorities", "quorum", "bound"];
 
+/// The queue that counts how often a message came back.
+pub(super) const COUNTING: &str = "quorum";
+
 /// The queue that has dead letters, and the one that they go to, which nobody takes from.
 const DEADLY: &str = "plain";
 pub(super) const LETTERS: &str = "letters";
@@ -34,7 +37,10 @@ fn arguments(queue: &str) -> TableBuf {
         DEADLY => TableBuf::new()
             .with("x-dead-letter-exchange", Value::LongStr(b""))
             .with("x-dead-letter-routing-key", Value::LongStr(LETTERS.as_bytes())),
-        "quorum" => TableBuf::new().with("x-queue-type", Value::LongStr(b"quorum")),
+        // None goes for having come back too often.
+        COUNTING => TableBuf::new()
+            .with("x-queue-type", Value::LongStr(b"quorum"))
+            .with("x-delivery-limit", Value::I32(-1)),
         _ => TableBuf::new(),
     }
 }
@@ -56,6 +62,27 @@ struct Unconfirmed {
     id: MessageId,
     /// What this client let go of before it.
     left_before: Vec<(String, MessageId)>,
+    /// What this client put back before it into the queue that counts that, and how often it came back
+    /// with that.
+    back_before: Vec<(MessageId, u32)>,
+}
+
+/// A message whose content is on its way.
+#[derive(Debug)]
+struct Arriving {
+    queue: String,
+    tag: u64,
+    is_redelivered: bool,
+    returns: Option<u32>,
+}
+
+/// A delivery that a client holds.
+#[derive(Debug)]
+struct Held {
+    queue: String,
+    id: MessageId,
+    /// How often it came back, if its queue counts that.
+    returns: Option<u32>,
 }
 
 /// A client on its line.
@@ -69,9 +96,11 @@ pub(super) struct Client {
     next_tag: u64,
     unconfirmed: BTreeMap<u64, Unconfirmed>,
     /// Deliveries that it holds.
-    held: BTreeMap<u64, (String, MessageId)>,
+    held: BTreeMap<u64, Held>,
     /// What it let go of since its last publish.
     left: Vec<(String, MessageId)>,
+    /// What it put back since then into the queue that counts that.
+    back: Vec<(MessageId, u32)>,
     /// A queue that it takes all of, to look at: what it found.
     pub(super) survey: Option<Vec<FoundMessage>>,
     /// Whether the queue that it asked for is missing.
@@ -99,14 +128,14 @@ impl Client {
     }
 
     pub(super) fn held(&self) -> impl Iterator<Item = MessageId> {
-        self.held.values().map(|(_, id)| *id)
+        self.held.values().map(|held| held.id)
     }
 
     /// Reads what the broker said.
     pub(super) fn hear(&mut self, down: &mut Vec<u8>, ledger: &mut Ledger) -> Checked {
         let octets = std::mem::take(down);
         let mut rest = &octets[..];
-        let mut content: Option<(String, u64)> = None;
+        let mut arriving: Option<Arriving> = None;
         while !rest.is_empty() {
             let frame = decode_frame(rest, FRAME_MAX).map_err(|error| Violation::new(error.to_string()))?;
             let Some((frame, length)) = frame else { return Err(Violation::new("half a frame")) };
@@ -119,22 +148,42 @@ impl Client {
                         let Some(Asked::Get(queue)) = self.asked.pop_front() else {
                             return Err(Violation::new("a message that nobody asked for"));
                         };
-                        content = Some((queue, ok.delivery_tag));
+                        let (tag, is_redelivered) = (ok.delivery_tag, ok.redelivered);
+                        arriving = Some(Arriving { queue, tag, is_redelivered, returns: None });
                     } else {
                         self.answered(&method, ledger)?;
                     }
                 }
                 FrameKind::Body => {
-                    let Some((queue, tag)) = content.take() else { continue };
-                    let id = id_of(frame.payload)?;
-                    if let Some(survey) = &mut self.survey {
-                        survey.push(FoundMessage { id });
-                    }
-                    self.held.insert(tag, (queue, id));
+                    let Some(message) = arriving.take() else { continue };
+                    self.take_in(message, id_of(frame.payload)?, ledger)?;
                 }
-                FrameKind::Header | FrameKind::Heartbeat => {}
+                FrameKind::Header => {
+                    if let Some(message) = &mut arriving {
+                        message.returns = returns_of(frame.payload)?;
+                    }
+                }
+                FrameKind::Heartbeat => {}
             }
         }
+        Ok(())
+    }
+
+    /// A message has arrived.
+    fn take_in(&mut self, message: Arriving, id: MessageId, ledger: &mut Ledger) -> Checked {
+        let Arriving { queue, tag, is_redelivered, returns } = message;
+        if let Some(returns) = returns {
+            ensure!(
+                is_redelivered == (returns > 0),
+                "message {id} came back {returns} times, and its mark says otherwise"
+            );
+        }
+        ensure!(returns.is_some() == (queue == COUNTING), "a quorum queue counts, and no other");
+        match &mut self.survey {
+            Some(survey) => survey.push(FoundMessage { id, returns }),
+            None => ledger.handed_out(&queue, id, returns)?,
+        }
+        self.held.insert(tag, Held { queue, id, returns });
         Ok(())
     }
 
@@ -192,6 +241,7 @@ impl Client {
         self.unconfirmed.clear();
         self.held.clear();
         self.left.clear();
+        self.back.clear();
         self.next_tag = 1;
     }
 
@@ -205,6 +255,7 @@ impl Client {
                 publish.queues.iter().for_each(|queue| ledger.confirmed(queue, publish.id));
                 // What came before it on the channel is on stable storage with it.
                 publish.left_before.iter().for_each(|(queue, id)| ledger.gone(queue, *id));
+                publish.back_before.iter().for_each(|(id, returns)| ledger.came_back(*id, *returns));
             }
         }
     }
@@ -238,14 +289,18 @@ impl Client {
         let priority = if queue == "priorities" { u8::try_from(random.below(4)).unwrap_or(0) } else { 0 };
         // A quorum queue keeps whatever it is given.
         let says_persistent = random.percent(85);
-        let persistent = says_persistent || queue == "quorum";
+        let persistent = says_persistent || queue == COUNTING;
         // What is bound to the fanout gets a copy of what goes there.
         let by_exchange = queue == BOUND && ledger.existence(BINDING) == Existence::Yes;
         let exchange = if by_exchange { "amq.fanout" } else { "" };
         ledger.published(queue, id, self.number, priority, persistent);
         // Only the confirm of a message that lasts says that the journal is synced.
-        let left_before = if persistent { std::mem::take(&mut self.left) } else { Vec::new() };
-        let publish = Unconfirmed { queues: vec![queue.to_owned()], id, left_before };
+        let (left_before, back_before) = if persistent {
+            (std::mem::take(&mut self.left), std::mem::take(&mut self.back))
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        let publish = Unconfirmed { queues: vec![queue.to_owned()], id, left_before, back_before };
         self.unconfirmed.insert(self.next_tag, publish);
         self.next_tag += 1;
         self.say(
@@ -273,7 +328,7 @@ impl Client {
 
     fn settle_one(&mut self, random: &mut Random, ledger: &mut Ledger) {
         let Some(tag) = random.pick_from(self.held.keys().copied()) else { return };
-        let Some((queue, id)) = self.held.remove(&tag) else { return };
+        let Some(Held { queue, id, returns }) = self.held.remove(&tag) else { return };
         let goes_on = queue == DEADLY && ledger.existence(LETTERS) == Existence::Yes;
         if goes_on && random.percent(30) {
             ledger.refused(&queue, LETTERS, id);
@@ -283,6 +338,7 @@ impl Client {
             self.left.push((queue, id));
             self.say(CHANNEL, basic::Ack { delivery_tag: tag, multiple: false });
         } else {
+            self.back.extend(returns.map(|returns| (id, returns + 1)));
             self.say(CHANNEL, basic::Reject { delivery_tag: tag, requeue: true });
         }
     }
@@ -329,6 +385,18 @@ fn body_of(id: MessageId, filling: usize) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     body.extend((0..filling).map(|at| fill(id, at)));
     body
+}
+
+/// How often a message came back, if its header says so.
+fn returns_of(payload: &[u8]) -> Checked<Option<u32>> {
+    let broken = |error: leveret_wire::DecodeError| Violation::new(error.to_string());
+    let header = ContentHeader::decode(payload).map_err(broken)?;
+    let headers = Properties::decode(header.property_octets).map_err(broken)?.headers;
+    let Some(count) = headers.and_then(|headers| headers.find("x-delivery-count")) else { return Ok(None) };
+    match count {
+        Value::I64(count) => Ok(u32::try_from(count).ok()),
+        other => Err(Violation::new(format!("a count of returns is no {other:?}"))),
+    }
 }
 
 fn id_of(body: &[u8]) -> Checked<MessageId> {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::client::{BINDING, BOUND};
+use super::client::{BINDING, BOUND, COUNTING};
 use crate::{Checked, ensure};
 
 /// A message, by its number among all that were ever published.
@@ -35,6 +35,10 @@ struct Entry {
     fate: Fate,
     publisher: usize,
     priority: u8,
+    /// How often it came back for sure, in the queue that counts that.
+    returns_min: u32,
+    /// How often at most, as far as clients heard of it.
+    returns_max: u32,
 }
 
 /// Whether something is there.
@@ -56,6 +60,8 @@ struct Shelf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FoundMessage {
     pub(super) id: MessageId,
+    /// How often it came back, if its queue counts that.
+    pub(super) returns: Option<u32>,
 }
 
 /// The queues and what is in them, as far as clients know.
@@ -100,7 +106,8 @@ impl Ledger {
     ) {
         let fate = if persistent { Fate::Open } else { Fate::Passing };
         let shelf = self.queues.entry(queue.to_owned()).or_default();
-        shelf.messages.insert(id, Entry { fate, publisher, priority });
+        let (returns_min, returns_max) = (0, 0);
+        shelf.messages.insert(id, Entry { fate, publisher, priority, returns_min, returns_max });
     }
 
     fn change(&mut self, queue: &str, id: MessageId, change: impl FnOnce(Fate) -> Fate) {
@@ -112,6 +119,23 @@ impl Ledger {
     /// The broker said that it has the message.
     pub(super) fn confirmed(&mut self, queue: &str, id: MessageId) {
         self.change(queue, id, |fate| if fate == Fate::Open { Fate::Kept } else { fate });
+    }
+
+    /// Somebody was given the message, which came back so often before. Each time may count once more.
+    pub(super) fn handed_out(&mut self, queue: &str, id: MessageId, returns: Option<u32>) -> Checked {
+        let entry = self.queues.get_mut(queue).and_then(|shelf| shelf.messages.get_mut(&id));
+        let (Some(entry), Some(returns)) = (entry, returns) else { return Ok(()) };
+        entry.check_returns(id, returns, entry.returns_max)?;
+        entry.returns_max = returns + 1;
+        Ok(())
+    }
+
+    /// A message came back so often for sure.
+    pub(super) fn came_back(&mut self, id: MessageId, returns: u32) {
+        let entry = self.queues.get_mut(COUNTING).and_then(|shelf| shelf.messages.get_mut(&id));
+        if let Some(entry) = entry {
+            entry.returns_min = returns.max(entry.returns_min);
+        }
     }
 
     /// Somebody tells the broker to let go of the message.
@@ -180,6 +204,21 @@ impl Ledger {
         self.arrived.extend(found.iter().map(|message| message.id).filter(|id| self.moving.contains(id)));
         shelf.messages.retain(|id, _| found.iter().any(|message| message.id == *id));
         shelf.messages.values_mut().for_each(|entry| entry.fate = Fate::Kept);
+        for FoundMessage { id, returns } in found {
+            if let (Some(entry), Some(returns)) = (shelf.messages.get_mut(id), *returns) {
+                // It stands in the snapshot, and who looks puts it back once more.
+                (entry.returns_min, entry.returns_max) = (returns, returns + 1);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn check_returns(&self, id: MessageId, returns: u32, returns_max: u32) -> Checked {
+        let min = self.returns_min;
+        ensure!(returns >= min, "message {id} came back {returns} times, and {min} times for sure");
+        ensure!(returns <= returns_max, "message {id} came back {returns} times, and at most {returns_max}");
         Ok(())
     }
 }
@@ -187,7 +226,7 @@ impl Ledger {
 impl Shelf {
     fn check_found(&self, queue: &str, found: &[FoundMessage]) -> Checked {
         let mut last: BTreeMap<(usize, u8), MessageId> = BTreeMap::new();
-        for FoundMessage { id } in found {
+        for FoundMessage { id, returns } in found {
             let Some(entry) = self.messages.get(id) else {
                 ensure!(false, "message {id} is in queue {queue}, and nobody sent it there");
                 continue;
@@ -197,6 +236,10 @@ impl Shelf {
                 "message {id} came again in queue {queue}, and it had left for sure"
             );
             ensure!(entry.fate != Fate::Passing, "message {id} in queue {queue} was not to last");
+            if let Some(returns) = *returns {
+                // Somebody may have been given it last who did not live to hear it.
+                entry.check_returns(*id, returns, entry.returns_max + 1)?;
+            }
             let before = last.insert((entry.publisher, entry.priority), *id);
             ensure!(
                 before.is_none_or(|before| before < *id) || entry.publisher >= OWN_PUBLISHER_MIN,

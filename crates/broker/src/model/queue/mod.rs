@@ -93,6 +93,8 @@ pub struct Effects {
     pub added: Vec<Added>,
     /// Where those stood that left a durable queue in the step for good, dead letters apart.
     pub gone: Vec<Position>,
+    /// Where those stand now that came back to a durable queue that counts it.
+    pub returned: Vec<Position>,
     /// Which messages of the batch were refused, by their place in it.
     pub rejected: Vec<usize>,
 }
@@ -192,9 +194,10 @@ impl Queue {
         Self { settings, ready, last_used_millis: now_millis, ..Self::default() }
     }
 
-    /// Gives an empty queue its pages, and the ordinals that the next messages have.
-    pub fn revive(&mut self, kept: &[AwayRun], ends: &[Ordinal]) {
-        self.ready.revive(kept, ends);
+    /// Gives an empty queue its pages, how often some of its messages came back if it counts that, and
+    /// the ordinals that the next messages have.
+    pub fn revive(&mut self, kept: &[AwayRun], returns: &[(Ordinal, u32)], ends: &[Ordinal]) {
+        self.ready.revive(kept, returns, ends);
         if self.settings.octets_max.is_some() {
             self.ready_octets = kept.iter().map(|run| run.body_octets).sum();
         }
@@ -702,7 +705,10 @@ impl Queue {
             if self.settings.returns_max.is_some_and(is_over) {
                 self.bury(location, Some(position), DeathReason::DeliveryLimit, effects);
             } else {
-                self.put_back_one(position, location, how, messages);
+                let position = self.put_back_one(position, location, how, messages);
+                if self.settings.counts_returns && self.settings.is_durable {
+                    effects.returned.push(position);
+                }
             }
         }
         // Unlike on a publish, as in RabbitMQ: consumers see what the limits leave.
@@ -733,13 +739,13 @@ impl Queue {
         location: Location,
         how: Comeback,
         messages: &dyn Messages,
-    ) {
+    ) -> Position {
         self.count_octets(&[location], messages);
         self.may_expire |= location.expires();
         if planted::is(Bug::RequeueToTail) {
-            self.ready.extend(&[location]);
+            self.ready.extend(&[location])
         } else {
-            self.ready.put_back(position, location, how);
+            self.ready.put_back(position, location, how)
         }
     }
 

@@ -65,6 +65,12 @@ impl Position {
         if self.0 & RETURNS_MASK == RETURNS_MASK { self } else { Self(self.0 + 1) }
     }
 
+    /// The position of a message that came back so often, as far as it can be counted.
+    pub(super) const fn returned_often(self, count: u32) -> Self {
+        let count = count as u64;
+        Self(self.0 & !RETURNS_MASK | if count < RETURNS_MASK { count } else { RETURNS_MASK })
+    }
+
     /// The position of `count` messages behind, in a queue that counts returns or does not.
     #[must_use]
     pub const fn plus(self, count: usize, counts_returns: bool) -> Self {
@@ -156,8 +162,12 @@ impl Ready {
         }
     }
 
-    /// Gives an empty one its pages, and the ordinals that the next messages have.
-    pub(super) fn revive(&mut self, kept: &[AwayRun], ends: &[Ordinal]) {
+    /// Gives an empty one its pages, how often some messages came back, and the ordinals that the next
+    /// messages have.
+    pub(super) fn revive(&mut self, kept: &[AwayRun], returns: &[(Ordinal, u32)], ends: &[Ordinal]) {
+        if let Returned::InTurn(turns) = &mut self.returned {
+            returns.iter().for_each(|(ordinal, count)| turns.came_back_before(ordinal.index(), *count));
+        }
         for end in ends {
             let band = end.band().min(self.bands.len() - 1);
             let runs: Vec<_> = kept.iter().filter(|run| run.first.band() == end.band()).copied().collect();
@@ -266,7 +276,7 @@ impl Ready {
         };
         match returned {
             Some((position, location)) => Some((location, position)),
-            None => self.pop_fresh(band?),
+            None => self.pop_first_time(band?),
         }
     }
 
@@ -283,6 +293,15 @@ impl Ready {
         }
         self.fresh_count -= 1;
         Some((location, self.position_of(at, index)))
+    }
+
+    /// Takes the first message of a band of those that never left, as far as this broker knows.
+    fn pop_first_time(&mut self, band: usize) -> Option<(Location, Position)> {
+        let (location, position) = self.pop_fresh(band)?;
+        match &mut self.returned {
+            Returned::InTurn(turns) => Some(turns.recall(location, position)),
+            Returned::InPlace(_) => Some((location, position)),
+        }
     }
 
     #[cold]
@@ -352,7 +371,7 @@ impl Ready {
     /// Takes the first message of a band, and returns where it stood.
     pub(super) fn pop_head(&mut self, band: usize) -> Option<Position> {
         let Some((position, _)) = self.returned_of(band) else {
-            return self.pop_fresh(band).map(|(_, position)| position);
+            return self.pop_first_time(band).map(|(_, position)| position);
         };
         match &mut self.returned {
             Returned::InPlace(places) => places.remove(&position).map(|_| position),
@@ -424,10 +443,22 @@ impl Ready {
         self.bands[first.band()].keep_here(first);
     }
 
+    /// What was handed out when the broker ended came back, in a queue that counts that.
+    fn note_redelivered(&mut self, runs: &[Run]) {
+        let Returned::InTurn(turns) = &mut self.returned else { return };
+        for run in runs {
+            let indexes = run.first.index()..;
+            for (index, _) in indexes.zip(&run.locations).filter(|(_, location)| location.redelivered()) {
+                turns.came_back_before(index, 1);
+            }
+        }
+    }
+
     /// Puts what was on a page in the place where it stood, with fewer messages if some are gone;
     /// false, with the runs untouched, when it is not awaited any more.
     pub(super) fn supply(&mut self, away: &AwayRun, runs: &mut Vec<Run>) -> bool {
         let messages = runs.iter().map(|run| run.locations.len()).sum::<usize>();
+        self.note_redelivered(runs);
         if !self.bands[away.first.band()].supply(away, runs) {
             return false;
         }
@@ -492,6 +523,26 @@ mod tests {
         assert_eq!(position.returns(), 65_535);
         assert_eq!(popped(&mut ready), [0, 1]);
     }
+
+    #[test]
+    fn what_came_back_before_the_start_is_counted_on_from_there() {
+        let mut ready = Ready::new(0, true, false);
+        let returns = [(Ordinal(6), 9), (Ordinal(8), 2), (Ordinal(10), 100_000)];
+        ready.revive(&[], &returns, &[Ordinal(7)]);
+        ready.extend(&(7..12).map(location).collect::<Vec<_>>());
+        let mut told = Vec::new();
+        while let Some((location, position)) = ready.pop() {
+            told.push((location.chunk(), position.returns(), location.redelivered()));
+            if (location.chunk(), position.returns()) == (8, 2) {
+                ready.put_back(position, location, Comeback::BehindReturned);
+            }
+        }
+        let wanted =
+            [(7, 0, false), (8, 2, true), (8, 3, true), (9, 0, false), (10, 65_535, true), (11, 0, false)];
+        assert_eq!(told, wanted);
+        assert!(ready.returned.is_empty(), "nothing is known any more");
+    }
+
     #[test]
     fn what_comes_back_to_a_queue_that_counts_stands_in_the_order_in_which_it_came_back() {
         let mut ready = Ready::new(0, true, false);

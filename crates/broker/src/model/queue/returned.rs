@@ -38,6 +38,9 @@ pub(super) struct Turns {
     unsent: BTreeMap<Position, Location>,
     /// Each with the index of the message that it goes before.
     last: VecDeque<(u64, Position, Location)>,
+    /// How often messages came back before the broker was started, by their indexes. To this broker
+    /// they never left.
+    before_start: BTreeMap<u64, u32>,
 }
 
 impl Returned {
@@ -45,11 +48,12 @@ impl Returned {
         if counts_returns { Self::InTurn(Box::default()) } else { Self::InPlace(BTreeMap::new()) }
     }
 
+    /// Whether none came back, now or before the broker was started.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::InPlace(places) => places.is_empty(),
-            Self::InTurn(turns) => turns.len() == 0,
+            Self::InTurn(turns) => turns.len() == 0 && turns.before_start.is_empty(),
         }
     }
 
@@ -77,7 +81,7 @@ impl Returned {
         match self {
             Self::InPlace(places) => std::mem::take(places).into_values().collect(),
             Self::InTurn(turns) => {
-                let Turns { first, unsent, last } = std::mem::take(&mut **turns);
+                let Turns { first, unsent, last, .. } = std::mem::take(&mut **turns);
                 let first = first.into_iter().map(|(_, location)| location);
                 let last = last.into_iter().map(|(_, _, location)| location);
                 first.chain(unsent.into_values()).chain(last).collect()
@@ -102,6 +106,27 @@ impl Turns {
             Comeback::Unsent => self.first.push_front((position, location)),
             Comeback::BehindReturned => self.first.push_back((position, location)),
             Comeback::BehindAll => self.last.push_back((end, position, location)),
+        }
+    }
+
+    /// The message of that index came back so often before the broker was started, if not more often.
+    pub(super) fn came_back_before(&mut self, index: u64, count: u32) {
+        let known = self.before_start.entry(index).or_default();
+        *known = count.max(*known);
+    }
+
+    /// A message leaves that never left before, to this broker: with what is known of it from before
+    /// the start. Such messages leave in the order of their indexes.
+    pub(super) fn recall(&mut self, location: Location, position: Position) -> (Location, Position) {
+        let counts_returns = true;
+        let index = position.ordinal(counts_returns);
+        // Those before it were lost.
+        while let Some(first) = self.before_start.first_entry().filter(|first| *first.key() < index) {
+            first.remove();
+        }
+        match self.before_start.remove(&index) {
+            Some(count) => (location.as_redelivered(), position.returned_often(count)),
+            None => (location, position),
         }
     }
 

@@ -9,6 +9,7 @@
 //!   5     u32 octets of the key, key, value                                      put
 //!   6     key                                                                    remove
 //!   7     u64 position below which all is on stable storage                      mark
+//!   8     u64 queue, { u64 ordinal, u32 count, u32 zero }...                     returned
 //! ```
 //!
 //! Queues are numbers that are never used twice, ordinals the places of messages in their queues,
@@ -16,7 +17,7 @@
 //! carried out again behind what followed it, and nothing changes.
 
 use super::{
-    super::ranges::Range,
+    super::{ranges::Range, returns::Return},
     entry::{Head, Position},
 };
 
@@ -93,6 +94,13 @@ pub enum Operation<'a> {
         /// The position.
         synced: Position,
     },
+    /// Messages came back to a queue that counts how often.
+    Returned {
+        /// Which queue.
+        queue: QueueNumber,
+        /// Which messages, and how often.
+        returns: List<'a, Return>,
+    },
 }
 
 pub(super) const BATCH: u8 = 1;
@@ -102,6 +110,7 @@ const QUEUE_GONE: u8 = 4;
 const PUT: u8 = 5;
 const REMOVE: u8 = 6;
 const MARK: u8 = 7;
+const RETURNED: u8 = 8;
 
 impl<'a> Operation<'a> {
     /// What an entry of that kind and payload says; `None` when that makes no sense, which a newer
@@ -125,6 +134,9 @@ impl<'a> Operation<'a> {
             }
             REMOVE => return Some(Self::Remove { key: payload }),
             MARK => Self::Mark { synced: Position(take_u64(&mut rest)?) },
+            RETURNED => {
+                Self::Returned { queue: QueueNumber(take_u64(&mut rest)?), returns: List::read(&mut rest)? }
+            }
             _ => return None,
         };
         rest.is_empty().then_some(operation)
@@ -145,6 +157,9 @@ impl<'a> Operation<'a> {
             }
             Self::Remove { key } => with(REMOVE, &[key], write),
             Self::Mark { synced } => with(MARK, &[&synced.0.to_le_bytes()], write),
+            Self::Returned { queue, returns } => {
+                with(RETURNED, &[&queue.0.to_le_bytes(), returns.octets], write)
+            }
         }
     }
 }
@@ -160,7 +175,7 @@ pub struct List<'a, T> {
     of: std::marker::PhantomData<T>,
 }
 
-/// What a list may be of: two integers in 16 octets.
+/// What a list may be of: integers in 16 octets.
 pub trait Listed: Copy {
     /// As it stands in a payload.
     fn to_octets(self) -> [u8; LISTED_OCTETS];
@@ -226,6 +241,22 @@ impl Listed for Range {
     }
 }
 
+impl Listed for Return {
+    fn to_octets(self) -> [u8; LISTED_OCTETS] {
+        let mut octets = [0; LISTED_OCTETS];
+        octets[..8].copy_from_slice(&self.ordinal.to_le_bytes());
+        octets[8..12].copy_from_slice(&self.count.to_le_bytes());
+        octets
+    }
+
+    fn from_octets(octets: [u8; LISTED_OCTETS]) -> Option<Self> {
+        let mut rest = &octets[..];
+        let ordinal = take_u64(&mut rest)?;
+        let count = u32::from_le_bytes(*take(&mut rest)?);
+        (count > 0 && rest == [0; 4]).then_some(Self { ordinal, count })
+    }
+}
+
 fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
     let (taken, left) = rest.split_first_chunk()?;
     *rest = left;
@@ -262,6 +293,9 @@ mod tests {
         check(&Operation::Put { key: b"key", value: b"" });
         check(&Operation::Remove { key: b"key" });
         check(&Operation::Mark { synced: Position(8) });
+        let mut returns = Vec::new();
+        let some = [Return { ordinal: u64::MAX, count: 1 }, Return { ordinal: 0, count: u32::MAX }];
+        check(&Operation::Returned { queue, returns: List::write(&some, &mut returns) });
     }
 
     #[test]
@@ -273,6 +307,11 @@ mod tests {
         let gone = Operation::Gone { queue: QueueNumber(1), ranges: backwards };
         let (kind, payload) = gone.as_entry(|head, parts| (head.kind, parts.concat()));
         assert_eq!(Operation::read(kind, &payload), None);
+        let mut buffer = Vec::new();
+        let never = List::write(&[Return { ordinal: 2, count: 0 }], &mut buffer);
+        let returned = Operation::Returned { queue: QueueNumber(1), returns: never };
+        let (kind, payload) = returned.as_entry(|head, parts| (head.kind, parts.concat()));
+        assert_eq!(Operation::read(kind, &payload), None, "it did not come back");
     }
 
     #[test]

@@ -18,8 +18,9 @@ use super::entry::Position;
 
 /// Octets in front of the entries.
 pub const SEGMENT_HEADER_OCTETS: usize = 48;
-/// The version that is written, and the latest that can be read.
-pub const SEGMENT_VERSION: u32 = 1;
+/// The version that is written, and the latest that can be read. Version 1 says nothing of messages that
+/// came back.
+pub const SEGMENT_VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"LvrtJrnl";
 const PREFIX: &str = "journal-";
@@ -111,10 +112,10 @@ mod tests {
     #[test]
     fn a_newer_version_is_told() {
         let mut octets = SegmentHeader { number: 0, first: Position(0) }.to_octets();
-        octets[8] = 2;
+        octets[8] = 3;
         let crc = crc32c::crc32c(&octets[..CRC_AT]);
         octets[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::read(&octets), Err(BadHeader::Newer(2)));
+        assert_eq!(SegmentHeader::read(&octets), Err(BadHeader::Newer(3)));
     }
 
     #[test]

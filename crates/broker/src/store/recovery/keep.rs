@@ -200,9 +200,16 @@ fn close_up(state: &mut QueueState) {
         let end = ends.entry(Ordinal(last).band()).or_default();
         *end = last.max(*end);
     }
-    for (band, last) in ends {
+    for (&band, &last) in &ends {
         let kept = state.kept.iter().filter(|run| run.first.band() == band);
         let kept: Vec<_> = kept.map(AwayRun::range).collect();
         state.gone.close_within(Range { first: Ordinal::new(band, 0).0, last }, kept);
+    }
+    state.returns.forget_gone(&state.gone);
+    // One whose enqueue was lost is not there, and its ordinal is given anew. Queues that count have one
+    // band.
+    let next = ends.get(&0).map_or(Some(0), |last| last.checked_add(1));
+    if let Some(first) = next {
+        state.returns.forget(Range { first, last: u64::MAX });
     }
 }

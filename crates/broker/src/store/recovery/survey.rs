@@ -255,11 +255,16 @@ impl<'d> Survey<'d> {
                 let gone = &mut self.snapshot.queues.entry(queue).or_default().gone;
                 ranges.iter().for_each(|range| gone.insert(range));
             }
+            Operation::Returned { queue, returns } if !self.dead.contains(&queue) => {
+                let known = &mut self.snapshot.queues.entry(queue).or_default().returns;
+                returns.iter().for_each(|message| known.note(message));
+            }
             Operation::QueueGone { queue } => {
                 self.snapshot.queues.remove(&queue);
                 self.dead.insert(queue);
             }
             Operation::Gone { .. }
+            | Operation::Returned { .. }
             | Operation::Batch { .. }
             | Operation::Enqueue { .. }
             | Operation::Mark { .. } => {}
