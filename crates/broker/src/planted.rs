@@ -186,6 +186,12 @@ bugs! {
     LivingNotRewritten,
     /// That a message came back to a quorum queue is not written down.
     ReturnNotKept,
+    /// What waits at an exchange is not waited for any more behind a restart.
+    DelayNotRevived,
+    /// That a delayed message has gone on is not written down.
+    DelayGoneNotKept,
+    /// A delayed message leaves where it waited before it is where it goes on to.
+    DelayGoneFirst,
 }
 
 /// Whether the bug is planted.

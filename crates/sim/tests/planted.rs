@@ -166,6 +166,9 @@ planted_in_the_store! {
     a_binding_not_revived: BindingNotRevived;
     what_lives_not_rewritten: LivingNotRewritten;
     a_return_not_kept: ReturnNotKept;
+    a_delay_not_revived: DelayNotRevived;
+    a_delay_gone_not_kept: DelayGoneNotKept;
+    a_delay_gone_first: DelayGoneFirst;
 }
 
 planted! {

@@ -127,6 +127,11 @@ impl Resumption {
         self.republication.work(engine, scratch, budget, |_, batch, _| {
             let early_millis = if planted::is(Bug::DelayedTooEarly) { 5 } else { 0 };
             let due = engine.delays.waiting.lock().pop_due(now.monotonic_millis + early_millis)?;
+            if planted::is(Bug::DelayGoneFirst)
+                && let (Some((line, ordinal)), Some(durability)) = (&due.kept, &engine.durability)
+            {
+                line.left(durability, *ordinal);
+            }
             due.publish(engine, batch, now);
             let left = due.kept.map(|(line, ordinal)| Left::Line(line, ordinal));
             Some(Republished { location: due.location, left })

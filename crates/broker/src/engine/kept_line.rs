@@ -12,6 +12,7 @@ use std::sync::{
 use super::durability::{Durability, DurableQueue};
 use crate::{
     Ordinal,
+    planted::{self, Bug},
     store::{journal::QueueNumber, ranges::Range, snapshot::QueueState},
 };
 
@@ -36,6 +37,9 @@ impl KeptLine {
 
     /// A message left it for good.
     pub(super) fn left(&self, durability: &Durability, ordinal: Ordinal) {
+        if planted::is(Bug::DelayGoneNotKept) {
+            return;
+        }
         let left = [Range { first: ordinal.0, last: ordinal.0 }];
         self.durable.leave(durability, self.number, &left);
     }

@@ -193,6 +193,9 @@ impl Engine {
         let waiting = self.read_kept(number, &state, entry.exchange);
         self.add_delay_line(entry.vhost, entry.exchange, KeptLine::new(number, state, next_index));
         for (ordinal, location) in waiting {
+            if planted::is(Bug::DelayNotRevived) {
+                continue;
+            }
             self.wait_again(&at, Ordinal(ordinal), location);
         }
     }

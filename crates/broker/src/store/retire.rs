@@ -19,6 +19,9 @@ use super::{
 };
 use crate::Ordinal;
 
+/// Fewer octets than any record has.
+const RECORD_OCTETS_MIN: u64 = 22;
+
 /// A message that lives.
 #[derive(Debug, Clone, Copy)]
 struct Living {
@@ -115,12 +118,18 @@ impl Retirement<'_> {
     }
 
     fn living(&self, reader: &mut SegmentReader) -> io::Result<Vec<Living>> {
+        // One that was given up before anything was in it may end before it begins.
+        let octets = self.segments.iter().map(|segment| segment.end.0.saturating_sub(segment.first.0));
+        let octets = octets.fold(0, u64::saturating_add);
+        let records_max = octets / RECORD_OCTETS_MIN;
         let mut living = Vec::new();
         while let Some(found) = reader.next(Position(u64::MAX))? {
             let Found::Operation { operation: Operation::Enqueue { queue, batch, runs }, .. } = found else {
                 continue;
             };
-            for run in runs.iter() {
+            // One that names more than all segments have room for makes no sense, whatever its checksum says,
+            // and would take as much memory as it likes.
+            for run in runs.iter().filter(|run| u64::from(run.place + run.count) <= records_max) {
                 for (place, ordinal) in (run.place..run.place + run.count).zip(run.ordinal..) {
                     let ordinal = Ordinal(ordinal);
                     if (self.is_live)(queue, ordinal) {
@@ -196,5 +205,43 @@ fn take_records(messages: &mut [Living], batch: Option<&[u8]>, records: &mut Vec
         (message.start, message.octets) = (records.len(), record.len());
         records.extend_from_slice(record);
         last = Some((message.place, message.start, message.octets));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        disk_tests::MemoryDisk,
+        journal::{
+            List, Run,
+            segment::{SEGMENT_HEADER_OCTETS, SegmentHeader},
+        },
+    };
+
+    #[test]
+    fn a_run_of_more_messages_than_there_is_room_for_names_none() {
+        let (disk, mut octets, mut runs) = (MemoryDisk::default(), Vec::new(), Vec::new());
+        let (first, queue) = (Position(0), QueueNumber(1));
+        let run = Run { place: 0, count: u32::MAX, ordinal: 0 };
+        let enqueue = Operation::Enqueue { queue, batch: first, runs: List::write(&[run], &mut runs) };
+        enqueue.as_entry(|head, parts| head.write(first, parts, &mut octets));
+        let file = disk.create(&segment_name(1)).unwrap();
+        file.write_at(&SegmentHeader { number: 1, first }.to_octets(), 0).unwrap();
+        file.write_at(&octets, SEGMENT_HEADER_OCTETS as u64).unwrap();
+        let segment = SegmentSpan { number: 1, first, end: first.plus(octets.len()) };
+        let asked = std::cell::Cell::new(0);
+        let retirement = Retirement {
+            disk: &disk,
+            segments: &[segment],
+            is_live: &|_, _| {
+                asked.set(asked.get() + 1);
+                true
+            },
+            redelivered: &|_, _| false,
+            synced: segment.end,
+        };
+        assert!(retirement.survivors(segment).unwrap().living.is_empty());
+        assert_eq!(asked.get(), 0, "nobody was asked about four thousand million messages");
     }
 }

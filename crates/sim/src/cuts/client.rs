@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use leveret_wire::{
     ContentHeader, FrameKind, Method, Properties, TableBuf, Value, decode_frame,
-    method::{basic, channel, confirm, connection, queue},
+    method::{basic, channel, confirm, connection, exchange, queue},
     write_body_frames, write_frame,
 };
 
@@ -18,7 +18,7 @@ const CHANNEL: u16 = 1;
 const FRAME_MAX: u32 = 131_072;
 
 /// Durable queues that clients share, and how each is declared.
-pub(super) const QUEUES: [&str; 5] = ["plain", "other", "priorities", "quorum", "bound"];
+pub(super) const QUEUES: [&str; 6] = ["plain", "other", "priorities", COUNTING, BOUND, LATE];
 
 /// The queue that counts how often a message came back.
 pub(super) const COUNTING: &str = "quorum";
@@ -30,6 +30,13 @@ pub(super) const LETTERS: &str = "letters";
 /// The queue that is bound to an exchange, and what the ledger calls that binding.
 pub(super) const BOUND: &str = "bound";
 pub(super) const BINDING: &str = "the binding of bound";
+
+/// The queue to which an exchange that delays leads, and what the ledger calls that binding.
+pub(super) const LATE: &str = "late";
+pub(super) const LATE_BINDING: &str = "the binding of late";
+const DELAYING: &str = "later";
+/// The longest that a message waits there, in milliseconds.
+const DELAY_MILLIS_MAX: usize = 2000;
 
 fn arguments(queue: &str) -> TableBuf {
     match queue {
@@ -292,8 +299,17 @@ impl Client {
         let persistent = says_persistent || queue == COUNTING;
         // What is bound to the fanout gets a copy of what goes there.
         let by_exchange = queue == BOUND && ledger.existence(BINDING) == Existence::Yes;
-        let exchange = if by_exchange { "amq.fanout" } else { "" };
-        ledger.published(queue, id, self.number, priority, persistent);
+        let is_delayed = queue == LATE && ledger.existence(LATE_BINDING) == Existence::Yes;
+        let exchange = match (by_exchange, is_delayed) {
+            (true, _) => "amq.fanout",
+            (_, true) => DELAYING,
+            _ => "",
+        };
+        if is_delayed {
+            ledger.delayed(queue, id, persistent);
+        } else {
+            ledger.published(queue, id, self.number, priority, persistent);
+        }
         // Only the confirm of a message that lasts says that the journal is synced.
         let (left_before, back_before) = if persistent {
             (std::mem::take(&mut self.left), std::mem::take(&mut self.back))
@@ -308,9 +324,12 @@ impl Client {
             basic::Publish { exchange: exchange.into(), routing_key: queue.into(), ..Default::default() },
         );
         let mut property_octets = Vec::new();
+        let delay = i32::try_from(random.below(DELAY_MILLIS_MAX)).unwrap_or(0);
+        let headers = TableBuf::new().with("x-delay", Value::I32(delay));
         let properties = Properties {
             delivery_mode: Some(if says_persistent { 2 } else { 1 }),
             priority: Some(priority),
+            headers: is_delayed.then(|| headers.as_table()),
             ..Properties::default()
         };
         properties.encode(&mut property_octets);
@@ -346,6 +365,17 @@ impl Client {
     /// Declares a queue, and binds the one that is to be bound.
     pub(super) fn declare(&mut self, queue: &str, ledger: &mut Ledger) {
         ledger.set_existence(queue, Existence::Maybe);
+        if queue == LATE {
+            let arguments = TableBuf::new().with("x-delayed-type", Value::LongStr(b"fanout"));
+            let declare = exchange::Declare {
+                exchange: DELAYING.into(),
+                kind: "x-delayed-message".into(),
+                durable: true,
+                arguments: arguments.as_table(),
+                ..Default::default()
+            };
+            self.say(CHANNEL, declare);
+        }
         let arguments = arguments(queue);
         let declare = queue::Declare {
             queue: queue.into(),
@@ -355,11 +385,11 @@ impl Client {
         };
         self.asked.push_back(Asked::Declare(queue.to_owned()));
         self.say(CHANNEL, declare);
-        if queue == BOUND {
-            ledger.set_existence(BINDING, Existence::Maybe);
-            self.asked.push_back(Asked::Bind(BINDING.to_owned()));
-            let bind =
-                queue::Bind { queue: queue.into(), exchange: "amq.fanout".into(), ..Default::default() };
+        let bound = [(BOUND, BINDING, "amq.fanout"), (LATE, LATE_BINDING, DELAYING)];
+        if let Some((_, binding, exchange)) = bound.into_iter().find(|(bound, ..)| *bound == queue) {
+            ledger.set_existence(binding, Existence::Maybe);
+            self.asked.push_back(Asked::Bind(binding.to_owned()));
+            let bind = queue::Bind { queue: queue.into(), exchange: exchange.into(), ..Default::default() };
             self.say(CHANNEL, bind);
         }
     }

@@ -188,6 +188,13 @@ impl Lab {
         self.power(outcome)
     }
 
+    /// So much time passes, and what is due then comes.
+    pub(super) fn pass(&mut self, millis: u64) {
+        self.now.monotonic_millis += millis;
+        self.now.wall_millis = self.now.monotonic_millis;
+        while self.house.advance(self.now) {}
+    }
+
     /// As the driver does now and then.
     fn tidy(&mut self) -> io::Result<()> {
         if self.retirer.tidy()? {

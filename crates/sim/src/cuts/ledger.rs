@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::client::{BINDING, BOUND, COUNTING};
+use super::client::{BINDING, BOUND, COUNTING, LATE};
 use crate::{Checked, ensure};
 
 /// A message, by its number among all that were ever published.
@@ -28,6 +28,8 @@ enum Fate {
     Gone,
     /// It was not to last.
     Passing,
+    /// It came more than once, so that how many of it are left is not known.
+    Repeated,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,8 @@ struct Entry {
     fate: Fate,
     publisher: usize,
     priority: u8,
+    /// Whether it lasts only as long as it waits.
+    lasts_waiting: bool,
     /// How often it came back for sure, in the queue that counts that.
     returns_min: u32,
     /// How often at most, as far as clients heard of it.
@@ -106,8 +110,19 @@ impl Ledger {
     ) {
         let fate = if persistent { Fate::Open } else { Fate::Passing };
         let shelf = self.queues.entry(queue.to_owned()).or_default();
-        let (returns_min, returns_max) = (0, 0);
-        shelf.messages.insert(id, Entry { fate, publisher, priority, returns_min, returns_max });
+        let entry = Entry { fate, publisher, priority, lasts_waiting: false, returns_min: 0, returns_max: 0 };
+        shelf.messages.insert(id, entry);
+    }
+
+    /// A message is on its way to the queue, and waits before. While it waits it lasts, persistent or not;
+    /// in the queue it may be lost if it is not persistent.
+    pub(super) fn delayed(&mut self, queue: &str, id: MessageId, persistent: bool) {
+        self.published(queue, id, own_publisher(id), 0, true);
+        let entry = self.queues.get_mut(queue).and_then(|shelf| shelf.messages.get_mut(&id));
+        if let Some(entry) = entry.filter(|_| !persistent) {
+            entry.lasts_waiting = true;
+            entry.fate = Fate::Leaving;
+        }
     }
 
     fn change(&mut self, queue: &str, id: MessageId, change: impl FnOnce(Fate) -> Fate) {
@@ -156,9 +171,7 @@ impl Ledger {
         }
         let (persistent, priority) = (entry.fate != Fate::Passing, entry.priority);
         self.leaving(from, id);
-        // In which order they come is for the dead to know: each is a publisher of its own.
-        let publisher = usize::try_from(id).unwrap_or_default() + OWN_PUBLISHER_MIN;
-        self.published(to, id, publisher, priority, persistent);
+        self.published(to, id, own_publisher(id), priority, persistent);
     }
 
     /// What was refused is still somewhere.
@@ -172,7 +185,10 @@ impl Ledger {
 
     /// The broker let go of it for sure.
     pub(super) fn gone(&mut self, queue: &str, id: MessageId) {
-        self.change(queue, id, |fate| if fate == Fate::Passing { fate } else { Fate::Gone });
+        self.change(queue, id, |fate| match fate {
+            Fate::Passing | Fate::Repeated => fate,
+            _ => Fate::Gone,
+        });
     }
 
     /// All messages that are in the queue, as far as is known, but for those that are `held`.
@@ -203,7 +219,16 @@ impl Ledger {
         shelf.check_found(queue, found)?;
         self.arrived.extend(found.iter().map(|message| message.id).filter(|id| self.moving.contains(id)));
         shelf.messages.retain(|id, _| found.iter().any(|message| message.id == *id));
-        shelf.messages.values_mut().for_each(|entry| entry.fate = Fate::Kept);
+        for entry in shelf.messages.values_mut() {
+            entry.fate = if entry.lasts_waiting { Fate::Leaving } else { Fate::Kept };
+        }
+        for (at, FoundMessage { id, .. }) in found.iter().enumerate() {
+            if let Some(entry) = shelf.messages.get_mut(id)
+                && found[..at].iter().any(|before| before.id == *id)
+            {
+                entry.fate = Fate::Repeated;
+            }
+        }
         for FoundMessage { id, returns } in found {
             if let (Some(entry), Some(returns)) = (shelf.messages.get_mut(id), *returns) {
                 // It stands in the snapshot, and who looks puts it back once more.
@@ -212,6 +237,11 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// In which order they come is for others to know: each is a publisher of its own.
+fn own_publisher(id: MessageId) -> usize {
+    usize::try_from(id).unwrap_or_default() + OWN_PUBLISHER_MIN
 }
 
 impl Entry {
@@ -226,7 +256,10 @@ impl Entry {
 impl Shelf {
     fn check_found(&self, queue: &str, found: &[FoundMessage]) -> Checked {
         let mut last: BTreeMap<(usize, u8), MessageId> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for FoundMessage { id, returns } in found {
+            // Where it waited may not be known to be left when it is in the queue.
+            ensure!(seen.insert(*id) || queue == LATE, "message {id} is in queue {queue} more than once");
             let Some(entry) = self.messages.get(id) else {
                 ensure!(false, "message {id} is in queue {queue}, and nobody sent it there");
                 continue;

@@ -13,7 +13,7 @@ use std::fmt;
 use leveret_broker::{Now, engine::OpenError};
 
 use self::{
-    client::{BINDING, Client, QUEUES},
+    client::{BINDING, Client, LATE, LATE_BINDING, QUEUES},
     lab::{Lab, Power},
     ledger::{Existence, Ledger},
 };
@@ -30,6 +30,8 @@ const STEPS_MAX: usize = 200_000;
 /// Octets that fit onto the disk.
 const DISK_OCTETS: u64 = 64 * 1024 * 1024;
 const CLIENTS: usize = 3;
+/// In which all comes that waits, in milliseconds; clocks of two lives may differ by half of it.
+const ALL_IS_DUE_MILLIS: u64 = 60_000;
 
 /// How a life ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +152,11 @@ impl Course {
 
     fn live_in(&mut self, mut lab: Lab, life: u64, end: End) -> Checked {
         let mut surveyor = Client::new(CLIENTS);
+        if life > 0 {
+            // Before anybody connects, who would take too long over it.
+            lab.pass(ALL_IS_DUE_MILLIS);
+            self.now_millis += ALL_IS_DUE_MILLIS;
+        }
         let line = lab.connect();
         if life > 0 && !self.survey(&mut lab, &mut surveyor, line)? {
             return Ok(());
@@ -219,7 +226,8 @@ impl Course {
             return Ok(false);
         }
         let queue = *self.random.pick(&QUEUES);
-        if self.ledger.existence(queue) != Existence::Yes {
+        // What waits is in no queue, and comes when that is purged.
+        if self.ledger.existence(queue) != Existence::Yes || queue == LATE {
             return Ok(true);
         }
         let held: Vec<u64> = clients.iter().flat_map(Client::held).collect();
@@ -236,7 +244,8 @@ impl Course {
     /// Looks at all queues after a recovery. False when the power is off.
     fn survey(&mut self, lab: &mut Lab, surveyor: &mut Client, line: usize) -> Checked<bool> {
         let lines = [line];
-        for queue in self.ledger.names().into_iter().filter(|name| name != BINDING) {
+        let is_queue = |name: &String| ![BINDING, LATE_BINDING].contains(&&**name);
+        for queue in self.ledger.names().into_iter().filter(is_queue) {
             let surveyor = std::slice::from_mut(&mut *surveyor);
             if !self.step_until(lab, surveyor, &lines, |clients| clients[0].is_open())? {
                 return Ok(false);
