@@ -129,7 +129,7 @@ impl Retirement<'_> {
             };
             // One that names more than all segments have room for makes no sense, whatever its checksum says,
             // and would take as much memory as it likes.
-            for run in runs.iter().filter(|run| u64::from(run.place + run.count) <= records_max) {
+            for run in runs.iter().filter(|run| u64::from(run.place) + u64::from(run.count) <= records_max) {
                 for (place, ordinal) in (run.place..run.place + run.count).zip(run.ordinal..) {
                     let ordinal = Ordinal(ordinal);
                     if (self.is_live)(queue, ordinal) {
@@ -223,7 +223,7 @@ mod tests {
     fn a_run_of_more_messages_than_there_is_room_for_names_none() {
         let (disk, mut octets, mut runs) = (MemoryDisk::default(), Vec::new(), Vec::new());
         let (first, queue) = (Position(0), QueueNumber(1));
-        let run = Run { place: 0, count: u32::MAX, ordinal: 0 };
+        let run = Run { place: 1, count: u32::MAX, ordinal: 0 };
         let enqueue = Operation::Enqueue { queue, batch: first, runs: List::write(&[run], &mut runs) };
         enqueue.as_entry(|head, parts| head.write(first, parts, &mut octets));
         let file = disk.create(&segment_name(1)).unwrap();
